@@ -1,0 +1,67 @@
+"""The program's front door: cheap to open, one shape for every error."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import dragoman
+from dragoman.cli import commands, main
+
+
+def _cpu_s(argv: list[str]) -> float:
+    """User and system seconds of one process."""
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    return usage.ru_utime + usage.ru_stime
+
+
+@pytest.mark.parametrize(("words", "ceiling"), [(["--help"], 8.0), (["--version"], 6.0)])
+def test_starting_costs_only_a_few_empty_interpreters(words: list[str], ceiling: float) -> None:
+    empty = [sys.executable, "-c", "pass"]
+    ours = [sys.executable, "-m", "dragoman.cli.main", *words]
+    for argv in (empty, ours):  # write the bytecode caches first
+        _cpu_s(argv)
+    base = sum(_cpu_s(empty) for _ in range(12))
+    cost = sum(_cpu_s(ours) for _ in range(12))
+    assert cost <= ceiling * base, f"{words} costs {cost / base:.1f} empty interpreters, ceiling {ceiling}"
+
+
+def test_help_and_version_import_neither_click_nor_a_room() -> None:
+    program = "import sys; from dragoman.cli import main, commands; commands.overview(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    heavy = {"click", "rich", "httpx", "asyncio", "msgspec", "dragoman.gateway", "dragoman.config"}
+    assert not heavy & set(loaded.split())
+
+
+def test_version_is_the_packages_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main.main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"dragoman {dragoman.__version__}\n"
+
+
+def test_a_mistyped_command_names_the_nearest_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["demmo"]) == 2
+    assert "dragoman demo" in capsys.readouterr().err
+
+
+def test_every_command_of_the_table_can_be_imported_and_takes_json() -> None:
+    import click
+
+    group = commands.program()
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, name
+        assert command.name == name
+        flags = {flag for parameter in command.params for flag in parameter.opts}
+        children = command.commands.values() if isinstance(command, click.Group) else []
+        for child in children:
+            flags |= {flag for parameter in child.params for flag in parameter.opts}
+        assert "--json" in flags, name
