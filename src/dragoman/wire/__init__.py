@@ -1,0 +1,1 @@
+"""The three protocols, pure: bytes in, canonical turns and events out, and back."""
