@@ -34,7 +34,9 @@ def test_starting_costs_only_a_few_empty_interpreters(words: list[str], ceiling:
 
 def test_help_and_version_import_neither_click_nor_a_room() -> None:
     program = "import sys; from dragoman.cli import main, commands; commands.overview(); print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
     heavy = {"click", "rich", "httpx", "asyncio", "msgspec", "dragoman.gateway", "dragoman.config"}
     assert not heavy & set(loaded.split())
 

@@ -25,7 +25,11 @@ class Command(NamedTuple):
 
 SECTIONS: dict[str, tuple[Command, ...]] = {
     "See it work": (
-        Command("demo", "dragoman.cli.demo:demo", "Delegate a task to the real Claude Code, with no key and no network"),
+        Command(
+            "demo",
+            "dragoman.cli.demo:demo",
+            "Delegate a task to the real Claude Code, with no key and no network",
+        ),
     ),
     "The gateway": (
         Command("serve", "dragoman.cli.serving:serve", "Run the gateway in the foreground"),

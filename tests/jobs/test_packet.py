@@ -1,0 +1,92 @@
+"""A packet is parsed into fields, from headings or labels, and never silently widened."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dragoman.jobs.packet import PacketInvalid, parse_packet
+
+LABELS = """Role: implementation worker
+Goal: make the discount round half up
+Files allowed:
+- `pricing.py`
+- tests/test_pricing.py - only if a case is missing
+Validation commands:
+- `python3 -m unittest -q`
+Do not:
+- touch the network
+"""
+
+HEADINGS = """# Round the discount
+
+## Goal
+Make the discount
+round half up.
+
+## Allowed files
+- src/**
+- docs/räksmörgås.md
+
+## Validation
+```sh
+$ python3 -m unittest -q
+pytest -q tests
+```
+"""
+
+
+def test_labels_and_bullets_become_fields() -> None:
+    packet = parse_packet(LABELS)
+    assert packet.role == "implement"
+    assert packet.goal == "make the discount round half up"
+    assert packet.allowed_files == ("pricing.py", "tests/test_pricing.py")
+    assert packet.validation == ("python3 -m unittest -q",)
+    assert packet.do_not == ("touch the network",)
+
+
+def test_headings_and_a_fenced_block_become_fields() -> None:
+    packet = parse_packet(HEADINGS)
+    assert packet.goal == "Make the discount round half up."
+    assert packet.allowed_files == ("src/**", "docs/räksmörgås.md")
+    assert packet.validation == ("python3 -m unittest -q", "pytest -q tests")
+
+
+def test_a_comma_separated_line_lists_several_files() -> None:
+    assert parse_packet("Only modify: a.py, b c.py\nGoal: x").allowed_files == ("a.py", "b c.py")
+
+
+def test_files_likely_relevant_is_not_a_permission() -> None:
+    assert parse_packet("Goal: x\nFiles likely relevant:\n- secret.py\n").allowed_files == ()
+
+
+def test_the_reviewer_role_is_read_only() -> None:
+    assert parse_packet("Role: reviewer\nGoal: look at the parser").role == "review"
+
+
+def test_plain_text_is_its_own_goal() -> None:
+    packet = parse_packet("Fix the rounding bug.\n\nMore words.")
+    assert packet.goal == "Fix the rounding bug."
+    assert packet.allowed_files == ()
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", "~/x"])
+def test_an_allowed_file_outside_the_repository_is_refused(path: str) -> None:
+    with pytest.raises(PacketInvalid, match="not inside the repository"):
+        parse_packet(f"Goal: x\nAllowed files:\n- `{path}`\n")
+
+
+def test_an_empty_packet_is_refused() -> None:
+    with pytest.raises(PacketInvalid, match="empty"):
+        parse_packet(" \n ")
+
+
+@given(st.text(max_size=400))
+def test_any_text_is_parsed_or_refused_and_kept_word_for_word(text: str) -> None:
+    try:
+        packet = parse_packet(text)
+    except PacketInvalid:
+        return
+    assert packet.text == text
+    assert all(".." not in path.split("/") and not path.startswith("/") for path in packet.allowed_files)
