@@ -7,12 +7,12 @@ the text and passed on; nothing is rewritten.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
 from dragoman.errors import DragomanError, ExitCode
+from dragoman.jobs.sections import commands_of, items_of, paths_of, split_sections
 
 Role = Literal["implement", "review"]
 
@@ -37,11 +37,6 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "do_not": ("do not", "don't", "forbidden"),
     "returns": ("return", "report", "output"),
 }
-_HEADING = re.compile(r"^\s{0,3}#{1,6}\s+(?P<title>.+?)\s*#*\s*$")
-_LABEL = re.compile(r"^(?:\*\*)?(?P<title>[A-Za-z][A-Za-z '/-]{1,40}?)(?:\*\*)?:(?:\*\*)?\s*(?P<rest>.*)$")
-_BULLET = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+(?P<item>.+?)\s*$")
-_TICKED = re.compile(r"`([^`\n]+)`")
-_FENCE = re.compile(r"^\s*(?:```|~~~)")
 
 
 class PacketInvalid(DragomanError):
@@ -85,96 +80,20 @@ def parse_packet(text: str) -> Packet:
     """
     if not text.strip():
         raise PacketInvalid("the task packet is empty", hint="write at least a Goal section")
-    sections = _sections(text)
+    sections = split_sections(text, _FIELDS)
     role_text = " ".join(sections.get("role", [])).lower()
     goal_lines = sections.get("goal") or text.strip().split("\n\n")[0].splitlines()
     return Packet(
         text=text,
         role="review" if "review" in role_text else "implement",
         goal=" ".join(line.strip() for line in goal_lines if line.strip()),
-        allowed_files=tuple(_checked_path(item) for item in _paths(sections.get("allowed", []))),
-        validation=tuple(_commands(sections.get("validation", []))),
-        constraints=tuple(_items(sections.get("constraints", []))),
-        acceptance=tuple(_items(sections.get("acceptance", []))),
-        do_not=tuple(_items(sections.get("do_not", []))),
-        returns=tuple(_items(sections.get("returns", []))),
+        allowed_files=tuple(_checked_path(item) for item in paths_of(sections.get("allowed", []))),
+        validation=tuple(commands_of(sections.get("validation", []))),
+        constraints=tuple(items_of(sections.get("constraints", []))),
+        acceptance=tuple(items_of(sections.get("acceptance", []))),
+        do_not=tuple(items_of(sections.get("do_not", []))),
+        returns=tuple(items_of(sections.get("returns", []))),
     )
-
-
-def _field_of(title: str) -> str | None:
-    folded = title.strip().strip("*").strip().lower()
-    best: tuple[int, str] | None = None
-    for field, names in _FIELDS.items():
-        for name in names:
-            fits = folded == name or folded.startswith((name + " ", name + "/"))
-            if fits and (best is None or len(name) > best[0]):
-                best = (len(name), field)
-    return best[1] if best else None
-
-
-def _sections(text: str) -> dict[str, list[str]]:
-    """Lines by field; a fenced block never opens a section."""
-    found: dict[str, list[str]] = {}
-    current: list[str] | None = None
-    fenced = False
-    for line in text.splitlines():
-        if _FENCE.match(line):
-            fenced = not fenced
-            if current is not None:
-                current.append(line)
-            continue
-        heading = None if fenced else _HEADING.match(line)
-        label = None if fenced or heading else _LABEL.match(line)
-        if heading:
-            field = _field_of(heading["title"].rstrip(":"))
-            current = found.setdefault(field, []) if field else None
-            continue
-        if label and (field := _field_of(label["title"])):
-            current = found.setdefault(field, [])
-            if label["rest"]:
-                current.append(label["rest"])
-            continue
-        if current is not None:
-            current.append(line)
-    return found
-
-
-def _items(lines: list[str]) -> list[str]:
-    """Bullets where there are any, else the non-empty lines."""
-    bullets = [match["item"] for line in lines if (match := _BULLET.match(line))]
-    return bullets or [line.strip() for line in lines if line.strip() and not _FENCE.match(line)]
-
-
-def _paths(lines: list[str]) -> list[str]:
-    """Paths from bullets, inline ticks or a comma-separated line, in order, each once."""
-    found: list[str] = []
-    for item in _items(lines):
-        ticked = _TICKED.findall(item)
-        if ticked:
-            found += ticked
-            continue
-        # A bullet may explain itself: "src/app.py - the parser".
-        bare = re.split(r"\s+(?:-|--|–|—|\()\s*", item, maxsplit=1)[0]
-        found += [part.strip() for part in bare.split(",")]
-    return list(dict.fromkeys(path for path in found if path))
-
-
-def _commands(lines: list[str]) -> list[str]:
-    """Commands from a fenced block, from inline ticks, or from bare bullets."""
-    found: list[str] = []
-    fenced = False
-    for line in lines:
-        if _FENCE.match(line):
-            fenced = not fenced
-            continue
-        if fenced:
-            candidates = [line.strip().removeprefix("$ ")]
-        else:
-            bullet = _BULLET.match(line)
-            content = bullet["item"] if bullet else line.strip()
-            candidates = _TICKED.findall(content) or [content]
-        found += [command for command in candidates if command and not command.startswith("#")]
-    return list(dict.fromkeys(found))
 
 
 def _checked_path(raw: str) -> str:

@@ -1,0 +1,180 @@
+"""Evidence: the packet's validation commands, run by us, before and after, without a shell.
+
+A worker's word is a claim. What counts is what we saw: the same commands on a clone of the base (they
+should fail where the task is a repair) and on the workspace (they should pass).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shlex
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+TAIL_BYTES = 4_000
+OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
+
+Status = Literal["passed", "failed", "skipped", "timed_out"]
+Verdict = Literal["proved", "failed", "unproved"]
+
+_SHELL_WORDS = ("&&", "||", ";", "|", ">", ">>", "<", "<<", "&", "`", "$(")
+_NODE_RUNNERS = {"vitest", "jest", "tsc", "eslint"}
+_REFUSED_SCRIPTS = {"add", "deploy", "install", "publish", "remove", "serve", "start", "uninstall"}
+
+
+class Observation(msgspec.Struct, frozen=True, kw_only=True):
+    """One validation command as we saw it run.
+
+    Attributes:
+        command: as the packet gives it.
+        status: `skipped` is neither pass nor fail; `reason` then says why.
+        exit_code: None when it did not run to its end.
+        duration_s: wall time.
+        tail: the last 4,000 bytes of stdout and stderr together.
+        output_sha256: of everything kept in `output_file`.
+        output_file: name of the file in the evidence folder with the (bounded) whole output.
+    """
+
+    command: str
+    status: Status
+    exit_code: int | None = None
+    duration_s: float = 0.0
+    tail: str = ""
+    reason: str | None = None
+    output_file: str | None = None
+    output_sha256: str | None = None
+
+
+def plan_command(command: str) -> tuple[list[str], str | None]:
+    """Turn one command line into arguments, or say why we will not run it.
+
+    Outside a sandbox only well-known test runners are started on our account; anything else is reported as
+    skipped, with its reason, and never as a pass or a failure.
+
+    Returns:
+        (arguments, None) or ([], reason).
+    """
+    if any(word in command for word in _SHELL_WORDS) or "\n" in command:
+        return [], "it needs a shell; validation commands run without one"
+    try:
+        argv = shlex.split(command)
+    except ValueError as error:
+        return [], f"it cannot be split into words: {error}"
+    if not argv:
+        return [], "it is empty"
+    if _is_known_runner(argv):
+        return argv, None
+    return [], f"'{argv[0]}' is not one of the test runners that may run outside a sandbox"
+
+
+def _is_known_runner(argv: list[str]) -> bool:
+    rest = argv[1:]
+    match argv[0]:
+        case "pytest" | "tsc" | "eslint":
+            return True
+        case "python" | "python3":
+            return rest[:1] == ["-m"] and rest[1:2] in (["unittest"], ["pytest"])
+        case "npm" | "yarn" | "pnpm":
+            if rest[:1] == ["test"]:
+                return True
+            return rest[:1] == ["run"] and len(rest) > 1 and rest[1] not in _REFUSED_SCRIPTS
+        case "npx":
+            return bool(rest) and rest[0] in _NODE_RUNNERS
+        case "go" | "cargo":
+            return rest[:1] == ["test"]
+        case _:
+            return False
+
+
+async def observe(
+    command: str,
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    evidence: Path,
+    name: str,
+    timeout_s: float = 120.0,
+) -> Observation:
+    """Run one validation command and keep what it said.
+
+    Parameters:
+        command: one command line of the packet.
+        cwd: where it runs.
+        environment: its whole environment.
+        evidence: folder that receives the output as `NAME.txt`.
+        name: unique within the run, such as `before-1`.
+        timeout_s: then its whole process group is killed and the status is `timed_out`.
+    """
+    argv, reason = plan_command(command)
+    if reason is not None:
+        return Observation(command=command, status="skipped", reason=reason)
+    evidence.mkdir(mode=0o700, exist_ok=True)
+    started = time.monotonic()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *argv,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            start_new_session=True,
+        )
+    except OSError as error:
+        return Observation(command=command, status="skipped", reason=f"cannot be started: {error.strerror}")
+    assert process.stdout is not None
+    output = bytearray()
+    try:
+        async with asyncio.timeout(timeout_s):
+            await _drain(process.stdout, output)
+            exit_code = await process.wait()
+        status: Status = "passed" if exit_code == 0 else "failed"
+    except TimeoutError:
+        exit_code, status = None, "timed_out"
+    finally:
+        # Its own session, so the group is ours; whatever a test left running ends with it.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+    output_file = evidence / f"{name}.txt"
+    output_file.write_bytes(bytes(output))
+    output_file.chmod(0o600)
+    return Observation(
+        command=command,
+        status=status,
+        exit_code=exit_code,
+        duration_s=round(time.monotonic() - started, 3),
+        tail=bytes(output[-TAIL_BYTES:]).decode("utf-8", "replace"),
+        reason=f"no end after {timeout_s:g} s" if status == "timed_out" else None,
+        output_file=output_file.name,
+        output_sha256=hashlib.sha256(bytes(output)).hexdigest(),
+    )
+
+
+async def _drain(stream: asyncio.StreamReader, output: bytearray) -> None:
+    """Read to the end; keep at most the limit, so that an endless printer costs no memory."""
+    while chunk := await stream.read(65_536):
+        room = OUTPUT_LIMIT_BYTES - len(output)
+        if room > 0:
+            output += chunk[:room]
+
+
+def verdict(after: list[Observation]) -> Verdict:
+    """What the observations after the work prove.
+
+    `proved`: at least one ran, every one passed and none was skipped. `failed`: one failed or did not end.
+    `unproved`: nothing ran, or a skipped one leaves a hole.
+    """
+    if any(seen.status in ("failed", "timed_out") for seen in after):
+        return "failed"
+    if not after or any(seen.status == "skipped" for seen in after):
+        return "unproved"
+    return "proved"
