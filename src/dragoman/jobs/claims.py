@@ -91,12 +91,13 @@ def compare(claims: Claims, changed: Collection[str], after: Sequence[Observatio
                 )
     claimed = {item.command: item.outcome for item in claims.commands}
     for seen in after:
+        ended = seen.status.replace("_", " ")
         if seen.status in ("failed", "timed_out") and claimed.get(seen.command) == "passed":
             found.append(
                 Difference(
                     kind="command_claimed_passed",
                     subject=seen.command,
-                    text=f"it says `{seen.command}` passed; under our eyes it {seen.status.replace('_', ' ')}",
+                    text=f"it says `{seen.command}` passed; under our eyes it {ended}",
                 )
             )
         elif claims.commands and seen.status != "skipped" and seen.command not in claimed:

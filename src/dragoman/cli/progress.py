@@ -1,0 +1,119 @@
+"""A run's events as lines a person can follow: styled at a terminal, plain text elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.syntax import Syntax
+
+_LABEL_WIDTH = 10
+_SYMBOLS = {
+    "passed": "[green]✓[/]",
+    "failed": "[red]✗[/]",
+    "skipped": "[yellow]–[/]",
+    "timed_out": "[red]⏱[/]",
+}
+_TEXT_LIMIT = 400
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """The console every command writes with; a pipe gets plain lines that are never folded."""
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    return console
+
+
+class RunProgress:
+    """Prints a run's events as they come.
+
+    Parameters:
+        console: where to print.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def line(self, label: str, text: str) -> None:
+        """One labelled line; `text` is rich markup."""
+        self._console.print(f"  [bold]{label:<{_LABEL_WIDTH}}[/] {text}")
+
+    def show(self, event: dict[str, Any]) -> None:
+        """Print one event of `events.jsonl`; kinds a person does not need are left out."""
+        match event["kind"]:
+            case "workspace":
+                self.line(
+                    "workspace",
+                    f"shared clone at {event['base'][:10]}; [dim]your files and .git stay untouched[/]",
+                )
+            case "evidence":
+                self.line(event["moment"], self._observation(event["observation"]))
+            case "worker_started":
+                version = event.get("version") or ""
+                self.line(
+                    "worker", f"{escape(event['client'])} {escape(version)}, model {escape(event['model'])}"
+                )
+            case "thought":
+                self._quote("thinks", event["text"], "dim italic")
+            case "said":
+                self._quote("says", event["text"], "cyan")
+            case "tool":
+                self._console.print(
+                    f"  {'':<{_LABEL_WIDTH}} [magenta]{escape(event['name']):<6}[/] {escape(event['summary'])}"
+                )
+            case "denied":
+                self._console.print(
+                    f"  {'':<{_LABEL_WIDTH}} [red]denied[/] {escape(event['name'])}: {escape(event['summary'])}"
+                )
+            case "retry":
+                self.line("worker", f"[yellow]retrying[/] {escape(event['summary'])}")
+            case "claims":
+                self._claims(event)
+            case "delta":
+                self.line("delta", _files(event["files"]))
+            case _:
+                pass
+
+    def diff(self, patch: str) -> None:
+        """A patch, coloured at a terminal."""
+        if self._console.is_terminal:
+            self._console.print(
+                Syntax(patch.rstrip("\n"), "diff", theme="ansi_dark", background_color="default")
+            )
+        else:
+            self._console.print(patch.rstrip("\n"), markup=False)
+
+    def _observation(self, seen: dict[str, Any]) -> str:
+        text = (
+            f"{_SYMBOLS[seen['status']]} {escape(seen['command'])}  [dim]{seen['status'].replace('_', ' ')}"
+        )
+        if seen.get("exit_code") is not None:
+            text += f" (exit {seen['exit_code']}), {seen['duration_s']:.1f} s"
+        if seen.get("reason"):
+            text += f": {escape(seen['reason'])}"
+        return text + ", run by us[/]"
+
+    def _quote(self, verb: str, text: str, style: str) -> None:
+        shown = " ".join(text.split())
+        shown = shown if len(shown) <= _TEXT_LIMIT else shown[: _TEXT_LIMIT - 1] + "…"
+        if shown:
+            self._console.print(f"  {'':<{_LABEL_WIDTH}} [{style}]{verb} “{escape(shown)}”[/]")
+
+    def _claims(self, event: dict[str, Any]) -> None:
+        differences = event["differences"]
+        if not differences:
+            self.line("claims", "[green]✓[/] what the worker reports is what we saw")
+        for difference in differences:
+            self.line("claims", f"[red]✗[/] {escape(difference['text'])}")
+
+
+def _files(files: list[dict[str, Any]]) -> str:
+    if not files:
+        return "nothing changed"
+    parts = []
+    for file in files:
+        counts = ""
+        if file.get("added") is not None:
+            counts = f" [green]+{file['added']}[/] [red]-{file['removed']}[/]"
+        parts.append(f"{escape(file['path'])}{counts}")
+    return ", ".join(parts)
