@@ -20,8 +20,7 @@ _TEXT_LIMIT = 400
 
 def make_console(*, stderr: bool = False) -> Console:
     """The console every command writes with; a pipe gets plain lines that are never folded."""
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
-    return console
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
 
 
 class RunProgress:
@@ -58,13 +57,9 @@ class RunProgress:
             case "said":
                 self._quote("says", event["text"], "cyan")
             case "tool":
-                self._console.print(
-                    f"  {'':<{_LABEL_WIDTH}} [magenta]{escape(event['name']):<6}[/] {escape(event['summary'])}"
-                )
+                self.line("", f"[magenta]{escape(event['name']):<6}[/] {escape(event['summary'])}")
             case "denied":
-                self._console.print(
-                    f"  {'':<{_LABEL_WIDTH}} [red]denied[/] {escape(event['name'])}: {escape(event['summary'])}"
-                )
+                self.line("", f"[red]denied[/] {escape(event['name'])}: {escape(event['summary'])}")
             case "retry":
                 self.line("worker", f"[yellow]retrying[/] {escape(event['summary'])}")
             case "claims":
@@ -97,7 +92,7 @@ class RunProgress:
         shown = " ".join(text.split())
         shown = shown if len(shown) <= _TEXT_LIMIT else shown[: _TEXT_LIMIT - 1] + "…"
         if shown:
-            self._console.print(f"  {'':<{_LABEL_WIDTH}} [{style}]{verb} “{escape(shown)}”[/]")
+            self.line("", f"[{style}]{verb} “{escape(shown)}”[/]")
 
     def _claims(self, event: dict[str, Any]) -> None:
         differences = event["differences"]
