@@ -60,9 +60,9 @@ class Home:
         return self.state / "control.token"
 
     @property
-    def secrets_file(self) -> Path:
-        """Provider keys stored by `dragoman keys set` where no keyring is used."""
-        return self.state / "keys.json"
+    def provider_keys(self) -> Path:
+        """One 0600 file a provider key that `dragoman keys set` stored."""
+        return self.state / "keys"
 
     @property
     def spool(self) -> Path:

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from dragoman.config.environment import environment_table, variables
+
+
+def test_every_plain_key_has_a_variable_of_its_own() -> None:
+    names = {variable.key: variable.ours for variable in variables()}
+    assert names["gateway.port"] == "DRAGOMAN_PORT"
+    assert names["log.level"] == "DRAGOMAN_LOG_LEVEL"
+    assert names["delegation.sandbox.level"] == "DRAGOMAN_DELEGATION_SANDBOX_LEVEL"
+    assert len(set(names.values())) == len(names)
+    assert not {"DRAGOMAN_HOME", "DRAGOMAN_RUN", "DRAGOMAN_DATABASE"} & set(names.values())
+
+
+def test_the_table_maps_each_variable_of_other_tools_once() -> None:
+    rows = environment_table()
+    seeds = [row.seed for row in rows]
+    assert len(set(seeds)) == len(seeds)
+    assert {"ZAI_API_KEY", "ZAI_BASE_URL", "PROXY_PORT", "LOG_LEVEL", "CLAUDE_BIN"} <= set(seeds)
+    keys = {variable.key for variable in variables()}
+    assert {row.key for row in rows if row.key and not row.key.startswith("providers.")} <= keys
