@@ -1,0 +1,1 @@
+"""Reading a request of each wire into `Asked`."""
