@@ -16,9 +16,9 @@ from dragoman.wire.events import FinishReason
 from dragoman.wire.turns import ChoiceMode, Effort
 
 ThinkingKey = Literal["none", "thinking", "enable_thinking", "reasoning", "adaptive"]
-"""How thinking is switched: `thinking` = `{"thinking": {"type": "enabled" | "disabled"}}`; `enable_thinking` =
-a top-level boolean; `reasoning` = `{"reasoning": {"effort": ..} | {"enabled": ..}}`, the Responses wire's own way
-and some Chat upstreams'; `adaptive` = Messages' `{"thinking": {"type": "adaptive"}}` with `output_config.effort`."""
+"""How thinking is switched. `thinking`: `{"thinking": {"type": "enabled" | "disabled"}}`. `enable_thinking`:
+a top-level boolean. `reasoning`: `{"reasoning": {"effort": ..}}`, the Responses wire's own way and some Chat
+upstreams'. `adaptive`: Messages' `{"thinking": {"type": "adaptive"}}` with `output_config.effort`."""
 
 EffortKey = Literal["none", "reasoning_effort", "output_config"]
 
@@ -76,6 +76,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         developer_role: Chat: the role `developer` exists.
         late_system: Chat and Messages: system messages are accepted in the middle of a conversation. If not,
             they become user text in the same place, so that the prompt cache's prefix stays.
+        null_content: Chat: an assistant message with calls and no words says `content: null`, else `""`.
         user_turn_required: a conversation without a user message is refused.
     Tools:
         tool_choices, tool_choices_thinking: accepted modes, without and with thinking.
@@ -94,6 +95,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         json_schema: Chat: `schema` natively, `object` with the schema in the system text, or `none`.
         stored: Responses: whether `store: false` is understood.
         strip_fields: same-wire requests: top-level fields removed.
+        billing_header: Messages: keep Claude Code's billing line at the head of the system text.
         betas: Messages: `anthropic-beta` values let through; None = all.
         extra_body: constant fields added to every request.
     Answers:
@@ -121,6 +123,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     developer_role: bool = False
     late_system: bool = False
+    null_content: bool = False
     user_turn_required: bool = True
 
     tool_choices: frozenset[ChoiceMode] = frozenset({"auto", "none", "required", "named"})
@@ -153,6 +156,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     json_schema: Literal["schema", "object", "none"] = "schema"
     stored: bool = True
     strip_fields: frozenset[str] = frozenset()
+    billing_header: bool = False
     betas: frozenset[str] | None = None
     extra_body: dict[str, Any] = {}
 

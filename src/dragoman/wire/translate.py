@@ -7,22 +7,26 @@ Each wire's folder has four modules with these entry points:
 
 - `decode_request.decode(body) -> Request`
 - `encode_request.encode(request, tools, *, model, dialect, limits, stream) -> (body, shims)`
-- `decode_stream.Decoder(dialect, tools, recall)` with `feed`, `eof`, `finished`, and
-  `decode_stream.decode_body(body, *, dialect, tools, recall) -> list[Event]`
+- `decode_stream.Decoder(*, dialect, tools, id_seed, recall)` with `feed`, `eof`, `finished`, and
+  `decode_stream.decode_body(body, *, dialect, tools, id_seed, recall) -> list[Event]`
 - `encode_stream.Encoder(request, tools, response_id, created_at)` with `feed`, `keep_alive`, `fail`, and
   `encode_stream.encode_body(events, *, request, tools, response_id, created_at) -> bytes`
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
+from dragoman.wire.adapt import adapt
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.errors import Failure
 from dragoman.wire.events import Event
+from dragoman.wire.reading import read, sound
+from dragoman.wire.repair import repair
 from dragoman.wire.tools import ToolTable
 from dragoman.wire.turns import Recall, Request, Wire
 
@@ -99,13 +103,26 @@ class StreamEncoder(Protocol):
         ...
 
 
+class _Peek(msgspec.Struct):
+    model: str
+    stream: bool | None = None
+
+
+_peek = msgspec.json.Decoder(_Peek)
+
+
+def _half(wire: Wire, name: str) -> Any:
+    return importlib.import_module(f"dragoman.wire.{wire}.{name}")
+
+
 def peek_request(wire: Wire, body: bytes) -> Peek:
     """Read model and stream flag without decoding the rest.
 
     Raises:
         BadRequest: the body is not JSON, or these two are not what they must be.
     """
-    raise NotImplementedError
+    fields = read(_peek, sound(body))
+    return Peek(fields.model, bool(fields.stream))
 
 
 def decode_request(wire: Wire, body: bytes) -> Request:
@@ -114,7 +131,7 @@ def decode_request(wire: Wire, body: bytes) -> Request:
     Raises:
         BadRequest: with the JSON path of what is wrong.
     """
-    raise NotImplementedError
+    return _half(wire, "decode_request").decode(sound(body))
 
 
 def encode_request(
@@ -141,21 +158,49 @@ def encode_request(
     Raises:
         BadRequest: something in it cannot be said to this upstream at all.
     """
-    raise NotImplementedError
+    limits = limits or Limits()
+    tools = ToolTable(request.tools, dialect=dialect, wire=wire)
+    adapted, shims = adapt(request, wire=wire, dialect=dialect, limits=limits, recall=recall)
+    repaired = repair(
+        adapted,
+        late_system=dialect.late_system or wire == "responses",
+        user_turn_required=dialect.user_turn_required,
+        billing_header=dialect.billing_header and wire == "messages",
+    )
+    body, more = _half(wire, "encode_request").encode(
+        repaired, tools, model=model, dialect=dialect, limits=limits, stream=stream
+    )
+    return EncodedRequest(body, tools, (*shims, *more))
 
 
 def stream_decoder(
-    wire: Wire, *, dialect: Dialect, tools: ToolTable, recall: Recall | None = None
+    wire: Wire, *, dialect: Dialect, tools: ToolTable, id_seed: str = "", recall: Recall | None = None
 ) -> StreamDecoder:
-    """A decoder for an upstream's stream."""
-    raise NotImplementedError
+    """A decoder for an upstream's stream.
+
+    Args:
+        wire: the upstream's wire.
+        dialect: the upstream's quirks.
+        tools: the table made by `encode_request`.
+        id_seed: fresh letters and digits; calls that the upstream left without an id get one made from it.
+        recall: the session's memory of reasoning, filled while the answer passes.
+    """
+    return _half(wire, "decode_stream").Decoder(dialect=dialect, tools=tools, id_seed=id_seed, recall=recall)
 
 
 def decode_body(
-    wire: Wire, body: bytes, *, dialect: Dialect, tools: ToolTable, recall: Recall | None = None
+    wire: Wire,
+    body: bytes,
+    *,
+    dialect: Dialect,
+    tools: ToolTable,
+    id_seed: str = "",
+    recall: Recall | None = None,
 ) -> list[Event]:
     """The events of an upstream's whole JSON answer."""
-    raise NotImplementedError
+    return _half(wire, "decode_stream").decode_body(
+        body, dialect=dialect, tools=tools, id_seed=id_seed, recall=recall
+    )
 
 
 def stream_encoder(
@@ -170,7 +215,9 @@ def stream_encoder(
         response_id: a fresh id without prefix, letters and digits.
         created_at: Unix seconds.
     """
-    raise NotImplementedError
+    return _half(wire, "encode_stream").Encoder(
+        request=request, tools=tools, response_id=response_id, created_at=created_at
+    )
 
 
 def encode_body(
@@ -184,4 +231,6 @@ def encode_body(
 ) -> bytes:
     """A client's whole JSON answer: a fold of the same events. A `Fail` among them is the caller's to turn
     into an error answer (`encode_error`)."""
-    raise NotImplementedError
+    return _half(wire, "encode_stream").encode_body(
+        events, request=request, tools=tools, response_id=response_id, created_at=created_at
+    )

@@ -278,7 +278,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
         cache_key: a stable key of the conversation for prompt caches (`prompt_cache_key`).
         user: who asks, for the provider's abuse controls.
         service_tier: as the client wrote it.
-        extras: every other top-level field as it was spelled, for an upstream of the same wire.
+        body: the body as it came, for fields only an upstream of the same wire understands.
     """
 
     wire: Wire
@@ -299,7 +299,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     cache_key: str | None = None
     user: str | None = None
     service_tier: str | None = None
-    extras: dict[str, RawJson] = {}
+    body: RawJson = b""
 
 
 class Recall(Protocol):
