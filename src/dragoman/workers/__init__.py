@@ -1,0 +1,7 @@
+"""The agents that do the work, behind one interface: start, stream progress, stop, resume, result.
+
+`base.py` what every worker is given and gives back · `claude.py` Claude Code, with `claude_rules.py` its
+permissions, `claude_command.py` its command line, `claude_stream.py` the reading of its output and
+`claude_outcome.py` the verdict on it · `lines.py` and `child.py` the bounded reading and the sure ending of
+any worker's process.
+"""

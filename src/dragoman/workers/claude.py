@@ -1,0 +1,168 @@
+"""Claude Code as a worker: headless, confined by permission rules, private in its configuration."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import msgspec
+
+from dragoman.clients.claude_code import ClaudeCode
+from dragoman.clients.claude_environment import ClaudeLaunch, plan_worker_environment
+from dragoman.errors import DragomanError
+from dragoman.process.spawn import SpawnFailed, SpawnPlan
+from dragoman.process.tree import run_marker
+from dragoman.workers.base import Notice, OnEvent, WorkerOutcome, WorkerTask
+from dragoman.workers.child import ChildPatience, run_child
+from dragoman.workers.claude_command import plan_command
+from dragoman.workers.claude_outcome import ClaudeRun, judge
+from dragoman.workers.claude_rules import ClaudeRules, plan_rules, plan_settings
+from dragoman.workers.claude_stream import ClaudeDialogue
+from dragoman.workers.lines import LINE_LIMIT_BYTES
+
+Confine = Callable[[SpawnPlan, WorkerTask], SpawnPlan]
+
+
+class WorkerSetupFailed(DragomanError):
+    """A worker's private folder or its workspace cannot be used."""
+
+    code = "worker_start_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ClaudeWorker:
+    """Runs tasks with one Claude Code; implements `base.Worker`.
+
+    Attributes:
+        client: which Claude Code, from `find_claude_code`.
+        env: the surroundings; only what `plan_worker_environment` allows gets through.
+        user_home: where the user's toolchains are looked for, None to look nowhere.
+        confine: wraps the process into a sandbox; None starts it as it is.
+        scrub: have the client keep its token from the commands it runs. It wraps each of them into
+            bubblewrap then, so not inside one of ours.
+        patience: how long each step of an end may take.
+        line_limit_bytes: longest line of output that is read.
+    """
+
+    client: ClaudeCode
+    env: Mapping[str, str]
+    user_home: Path | None = None
+    confine: Confine | None = None
+    scrub: bool = False
+    patience: ChildPatience | None = None
+    line_limit_bytes: int = LINE_LIMIT_BYTES
+
+    async def run(self, task: WorkerTask, *, on_event: OnEvent, stop: asyncio.Event) -> WorkerOutcome:
+        """Carry out one task; see `base.Worker.run`.
+
+        A session that cannot be found is told as a notice, and the task is begun afresh once.
+
+        Raises:
+            WorkerSetupFailed: the task's folders cannot be used.
+            RunIdInvalid: the task's run id cannot travel in a header.
+        """
+        outcome = await self._run_once(task, on_event=on_event, stop=stop)
+        if task.resume and outcome.error_code == "session_not_found" and not stop.is_set():
+            on_event(Notice(code="session_not_found", text="the session to resume is gone; starting afresh"))
+            outcome = await self._run_once(replace(task, resume=None), on_event=on_event, stop=stop)
+        return outcome
+
+    async def _run_once(self, task: WorkerTask, *, on_event: OnEvent, stop: asyncio.Event) -> WorkerOutcome:
+        version = self.client.version_text
+        if stop.is_set():
+            return WorkerOutcome(
+                status="stopped",
+                error_code="worker_cancelled",
+                message="stopped before it started",
+                client="claude",
+                client_version=version,
+            )
+        cwd = _real_folder(task.cwd)
+        rules = plan_rules(task, cwd=cwd)
+        for notice in rules.notices:
+            on_event(notice)
+        plan = self._plan(task, rules, cwd)
+        dialogue = ClaudeDialogue(task, rules, cwd=cwd, on_event=on_event)
+        try:
+            end = await run_child(
+                plan,
+                dialogue,
+                marker=run_marker(task.run_id),
+                stop=stop,
+                timeout_s=task.timeout_s,
+                patience=self.patience,
+                line_limit_bytes=self.line_limit_bytes,
+            )
+        except SpawnFailed as error:
+            return WorkerOutcome(
+                status="failed",
+                error_code="worker_start_failed",
+                message=error.message,
+                client="claude",
+                client_version=version,
+            )
+        return judge(
+            ClaudeRun(
+                result=dialogue.result,
+                api_error=dialogue.api_error,
+                last_said=dialogue.last_said,
+                session_id=dialogue.session_id,
+                denials=dialogue.denials,
+                client_version=dialogue.client_version or version,
+                schema_asked=task.output_schema is not None,
+                token=task.token,
+            ),
+            end,
+        )
+
+    def _plan(self, task: WorkerTask, rules: ClaudeRules, cwd: Path) -> SpawnPlan:
+        settings = _write_private_config(task.config_folder, rules)
+        launch = ClaudeLaunch(
+            gateway_url=task.gateway_url,
+            token=task.token,
+            run_id=task.run_id,
+            model=task.model,
+            config_folder=task.config_folder.resolve(),
+            context_window=task.context_window,
+            max_output_tokens=task.max_output_tokens,
+            max_turns=task.max_turns,
+            scrub=self.scrub,
+            extra=task.environment,
+        )
+        marker = run_marker(task.run_id)
+        environment = plan_worker_environment(launch, self.env, user_home=self.user_home)
+        environment[marker.name] = marker.value
+        plan = SpawnPlan(argv=plan_command(self.client, task, rules, settings), env=environment, cwd=cwd)
+        return plan if self.confine is None else self.confine(plan, task)
+
+
+def _real_folder(folder: Path) -> Path:
+    try:
+        real = folder.resolve(strict=True)
+    except OSError as error:
+        raise WorkerSetupFailed(f"the folder to work in, {folder}, does not exist") from error
+    if not real.is_dir():
+        raise WorkerSetupFailed(f"{folder} is not a folder to work in")
+    return real
+
+
+def _write_private_config(folder: Path, rules: ClaudeRules) -> Path:
+    """Make the run's private folders and its settings file; returns the file's real path."""
+    try:
+        for part in (folder, folder / "home", folder / "claude"):
+            part.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+        settings = folder.resolve() / "settings.json"
+        settings.unlink(missing_ok=True)
+        descriptor = os.open(settings, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(plan_settings(rules)))
+    except OSError as error:
+        raise WorkerSetupFailed(
+            f"cannot prepare the worker's private folder {folder}: {error.strerror}",
+            hint="check that the disk has room and the folder is yours",
+        ) from error
+    return settings
