@@ -13,8 +13,8 @@ from dragoman.wire.turns import RawText, Request, Text, User
 
 TRIGGER = (
     b"The conversation is about to be shortened. Write a handover for whoever continues this work with "
-    b"nothing but your words: the goal, what was decided and why, what is done, what is open, and every path, name, "
-    b"command and number that is still needed. Do not call any tool."
+    b"nothing but your words: the goal, what was decided and why, what is done, what is open, and every "
+    b"path, name, command and number that is still needed. Do not call any tool."
 )
 HEADING = b"Summary of the conversation up to here, written when it was shortened:\\n\\n"
 

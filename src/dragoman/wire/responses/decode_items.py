@@ -1,0 +1,394 @@
+"""The `input` list of a Responses request: flat items in, turns out.
+
+Everything between two groups of results or user words is one assistant turn, whatever order its messages,
+reasoning and calls stand in. Items that only the vendor itself understands stay whole inside the turn they
+stand in, so that they neither split it nor get lost on the way to an upstream of the same wire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from dragoman.wire import envelope
+from dragoman.wire.errors import BadRequest
+from dragoman.wire.reading import ABSENT, is_set, json_of, kind_of, need_text, read, text_of
+from dragoman.wire.responses import compaction
+from dragoman.wire.responses.decode_tools import LOCAL_SHELL, TOOL_SEARCH, tools_of
+from dragoman.wire.tools import flat_name, safe_name
+from dragoman.wire.turns import (
+    Assistant,
+    AssistantPart,
+    Call,
+    CallKind,
+    Carrier,
+    File,
+    Hosted,
+    Image,
+    Note,
+    Part,
+    RawText,
+    Reasoning,
+    Result,
+    Text,
+    Tool,
+    Turn,
+    User,
+    plain,
+    raw,
+)
+
+_GAP = b"\\n\\n"
+AUDIO_OMITTED = b"[audio omitted: it cannot be passed on]"
+
+
+class _Item(msgspec.Struct):
+    type: str = "message"
+    role: str | None = None
+    content: msgspec.Raw = ABSENT
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    namespace: str | None = None
+    arguments: msgspec.Raw = ABSENT
+    input: msgspec.Raw = ABSENT
+    output: msgspec.Raw = ABSENT
+    summary: msgspec.Raw = ABSENT
+    encrypted_content: str | None = None
+    action: msgspec.Raw = ABSENT
+    tools: list[msgspec.Raw] | None = None
+    execution: str | None = None
+
+
+class _Part(msgspec.Struct):
+    type: str
+    text: msgspec.Raw = ABSENT
+    refusal: msgspec.Raw = ABSENT
+    image_url: msgspec.Raw = ABSENT
+    file_id: str | None = None
+    detail: str | None = None
+    filename: msgspec.Raw = ABSENT
+    file_data: msgspec.Raw = ABSENT
+    file_url: msgspec.Raw = ABSENT
+
+
+class _ImageUrl(msgspec.Struct):
+    url: msgspec.Raw
+    detail: str | None = None
+
+
+class _Output(msgspec.Struct):
+    content: msgspec.Raw = ABSENT
+    success: bool | None = None
+
+
+_items = msgspec.json.Decoder(list[_Item])
+_parts = msgspec.json.Decoder(list[_Part])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_image_url = msgspec.json.Decoder(_ImageUrl)
+_output = msgspec.json.Decoder(_Output)
+
+_CALL_OUTPUTS: dict[str, CallKind] = {
+    "function_call_output": "function",
+    "custom_tool_call_output": "freeform",
+    "local_shell_call_output": "local_shell",
+    "tool_search_output": "tool_search",
+}
+
+
+def decode_input(value: msgspec.Raw) -> tuple[tuple[Turn, ...], list[Tool]]:
+    """Decode the `input` of a request.
+
+    Returns:
+        the turns, and the tools declared inside the conversation.
+
+    Raises:
+        BadRequest: with the JSON path of what is wrong.
+    """
+    if (text := text_of(value)) is not None:
+        return ((User(parts=(Text(text),)),), [])
+    reader = _Reader(value)
+    for place, item in enumerate(read(_items, value, "$.input")):
+        reader.take(item, place)
+    return reader.finish(), reader.tools
+
+
+class _Reader:
+    """Groups items into turns."""
+
+    def __init__(self, value: msgspec.Raw) -> None:
+        self.tools: list[Tool] = []
+        self._value = value
+        self._raw_items: list[msgspec.Raw] | None = None
+        self._turns: list[Turn] = []
+        self._said: list[AssistantPart] = []
+        self._results: list[Result] = []
+        self._parts: list[Part] = []
+
+    def finish(self) -> tuple[Turn, ...]:
+        """All turns."""
+        self._end_assistant()
+        self._end_user()
+        return tuple(self._turns)
+
+    def take(self, item: _Item, place: int) -> None:
+        """The next item."""
+        path = f"$.input[{place}]"
+        match item.type:
+            case "message" | "":
+                self._message(item, path)
+            case "reasoning":
+                self._say(_reasoning(item, path))
+            case "function_call" | "custom_tool_call":
+                self._say(_call(item, path))
+            case "local_shell_call":
+                self._say(_built_in(item, "local_shell", LOCAL_SHELL, item.action, path))
+            case "tool_search_call" if item.execution != "server":
+                self._say(_built_in(item, "tool_search", TOOL_SEARCH, item.arguments, path))
+            case kind if kind in _CALL_OUTPUTS and item.execution != "server":
+                self._result(item, place, _CALL_OUTPUTS[kind])
+            case "additional_tools":
+                self._declare(item, path)
+            case "compaction_trigger":
+                self._end_assistant()
+                self._user(compaction.trigger().parts)
+            case "compaction" | "compaction_summary":
+                self._compaction(item, place)
+            case "item_reference":
+                raise BadRequest(
+                    "An item reference points into a conversation that is not kept here",
+                    path=path,
+                    hint="send the whole item instead, with `store: false`",
+                )
+            case other:
+                if item.tools and other == "tool_search_output":
+                    self._declare(item, path)
+                self._say(Hosted("responses", other, self._json(place)))
+
+    def _json(self, place: int) -> bytes:
+        """An item as it was spelled."""
+        if self._raw_items is None:
+            self._raw_items = _raws.decode(self._value)
+        return bytes(self._raw_items[place])
+
+    def _end_assistant(self) -> None:
+        if self._said:
+            self._turns.append(Assistant(tuple(self._said)))
+            self._said = []
+
+    def _end_user(self) -> None:
+        if self._results or self._parts:
+            self._turns.append(User(tuple(self._results), tuple(self._parts)))
+            self._results, self._parts = [], []
+
+    def _say(self, part: AssistantPart | None) -> None:
+        if part is not None:
+            self._end_user()
+            self._said.append(part)
+
+    def _user(self, parts: Sequence[Part]) -> None:
+        self._end_assistant()
+        self._parts.extend(parts)
+
+    def _message(self, item: _Item, path: str) -> None:
+        match item.role:
+            case "user":
+                self._user(_content(item.content, f"{path}.content"))
+            case "assistant":
+                for part in _content(item.content, f"{path}.content"):
+                    if isinstance(part, Text):
+                        self._say(part)
+            case "developer" | "system":
+                parts = _content(item.content, f"{path}.content")
+                self._end_assistant()
+                self._end_user()
+                self._turns.append(Note(tuple(part for part in parts if isinstance(part, Text))))
+            case None:
+                raise BadRequest("A message needs a role", path=f"{path}.role")
+            case other:
+                raise BadRequest(f"Unknown role `{other}`", path=f"{path}.role")
+
+    def _result(self, item: _Item, place: int, kind: CallKind) -> None:
+        path = f"$.input[{place}]"
+        call_id = item.call_id or item.id
+        if not call_id:
+            raise BadRequest("A tool's output needs the id of its call", path=f"{path}.call_id")
+        json = None
+        if kind == "tool_search":
+            parts, is_error = self._found_tools(item, path), False
+            json = self._json(place)
+        else:
+            parts, is_error = _output_parts(item.output, f"{path}.output")
+        self._end_assistant()
+        if self._parts:
+            self._end_user()
+        self._results.append(
+            Result(call_id=call_id, parts=parts, is_error=is_error, kind=kind, name=item.name, json=json)
+        )
+
+    def _found_tools(self, item: _Item, path: str) -> tuple[Part, ...]:
+        """What a tool search found becomes callable; the model is told the names."""
+        found = self._declare(item, path)
+        names = ", ".join(safe_name(flat_name(tool.namespace, tool.name)) for tool in found)
+        return (
+            Text(raw(f"Tools found, they can be called now: {names}" if names else "No tool was found.")),
+        )
+
+    def _declare(self, item: _Item, path: str) -> list[Tool]:
+        found = [
+            tool for i, value in enumerate(item.tools or []) for tool in tools_of(value, f"{path}.tools[{i}]")
+        ]
+        self.tools.extend(found)
+        return found
+
+    def _compaction(self, item: _Item, place: int) -> None:
+        summary = compaction.unwrap(item.encrypted_content or "")
+        if summary is not None:
+            self._user(summary.parts)
+        else:
+            self._say(Hosted("responses", item.type, self._json(place)))
+
+
+# --- items
+
+
+def _reasoning(item: _Item, path: str) -> Reasoning | None:
+    """A reasoning item: an envelope gives the whole thought back, a foreign blob stays a blob."""
+    blob = item.encrypted_content or ""
+    if envelope.is_envelope(blob):
+        if (found := envelope.unwrap(blob)) is not None:
+            return found
+        blob = ""
+    texts = _texts(item.content, f"{path}.content") or _texts(item.summary, f"{path}.summary")
+    text = _GAP.join(texts)
+    carriers = (Carrier(kind="encrypted", data=blob, item_id=item.id),) if blob else ()
+    return Reasoning(text, carriers=carriers) if text or carriers else None
+
+
+def _texts(value: msgspec.Raw, path: str) -> list[RawText]:
+    if not is_set(value):
+        return []
+    if (text := text_of(value)) is not None:
+        return [text] if text else []
+    texts = (text_of(part.text) for part in read(_parts, value, path))
+    return [text for text in texts if text]
+
+
+def _call(item: _Item, path: str) -> Call:
+    call_id = item.call_id or item.id
+    if not call_id:
+        raise BadRequest("A tool call needs an id", path=f"{path}.call_id")
+    if not item.name:
+        raise BadRequest("A tool call needs a name", path=f"{path}.name")
+    freeform = item.type == "custom_tool_call"
+    value = item.input if freeform else item.arguments
+    text = text_of(value)
+    return Call(
+        id=call_id,
+        name=item.name,
+        namespace=item.namespace,
+        kind="freeform" if freeform else "function",
+        arguments=text if text is not None else b"",
+        arguments_json=json_of(value) if text is None else None,
+        item_id=item.id,
+    )
+
+
+def _built_in(item: _Item, kind: CallKind, name: str, value: msgspec.Raw, path: str) -> Call:
+    call_id = item.call_id or item.id
+    if not call_id:
+        raise BadRequest("A tool call needs an id", path=f"{path}.call_id")
+    text = text_of(value)
+    return Call(
+        id=call_id,
+        name=name,
+        kind=kind,
+        arguments=text if text is not None else b"",
+        arguments_json=json_of(value) if text is None else None,
+        item_id=item.id,
+    )
+
+
+def _output_parts(value: msgspec.Raw, path: str) -> tuple[tuple[Part, ...], bool]:
+    """A tool's output: a text, a list of parts, or an object around either; all else is shown as JSON."""
+    match kind_of(value):
+        case "nothing" | "null":
+            return (), False
+        case "str" | "array":
+            return tuple(_content(value, path)), False
+        case "object":
+            found = read(_output, value, path)
+            if kind_of(found.content) in ("str", "array"):
+                return tuple(_content(found.content, f"{path}.content")), found.success is False
+            return (Text(_as_text(value)),), found.success is False
+        case _:
+            return (Text(_as_text(value)),), False
+
+
+def _as_text(value: msgspec.Raw) -> RawText:
+    return raw(bytes(value).decode("utf-8", "replace"))
+
+
+# --- content
+
+
+def _content(value: msgspec.Raw, path: str) -> list[Part]:
+    if (text := text_of(value)) is not None:
+        return [Text(text)]
+    if not is_set(value):
+        return []
+    parts = (_part(part, f"{path}[{i}]") for i, part in enumerate(read(_parts, value, path)))
+    return [part for part in parts if part is not None]
+
+
+def _part(part: _Part, path: str) -> Part | None:
+    match part.type:
+        case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
+            return Text(need_text(part.text, f"{path}.text"))
+        case "refusal":
+            return Text(need_text(part.refusal, f"{path}.refusal"))
+        case "input_image" | "image_url" | "computer_screenshot":
+            return _image(part, path)
+        case "input_file" | "file":
+            return _file(part)
+        case "input_audio":
+            return Text(AUDIO_OMITTED)
+        case _:
+            return None
+
+
+def _image(part: _Part, path: str) -> Image:
+    value, detail = part.image_url, part.detail
+    if kind_of(value) == "object":
+        found = read(_image_url, value, f"{path}.image_url")
+        value, detail = found.url, found.detail or detail
+    if not is_set(value):
+        if part.file_id is None:
+            raise BadRequest("An image needs an address or a file id", path=f"{path}.image_url")
+        return Image(file_id=part.file_id, detail=detail)
+    url = need_text(value, f"{path}.image_url")
+    media_type, data = _data_url(url)
+    if data is None:
+        return Image(url=url, detail=detail)
+    return Image(media_type=media_type, data=data, detail=detail)
+
+
+def _file(part: _Part) -> File:
+    filename = text_of(part.filename)
+    whole = text_of(part.file_data)
+    if whole is not None:
+        media_type, data = _data_url(whole)
+        return File(media_type=media_type or "application/pdf", data=data or whole, filename=filename)
+    return File(file_id=part.file_id, url=text_of(part.file_url), filename=filename)
+
+
+def _data_url(url: RawText) -> tuple[str | None, RawText | None]:
+    """Media type and base64 text of a `data:` address; (None, None) for any other address."""
+    if not url.startswith(b"data:"):
+        return None, None
+    head, comma, data = url.partition(b",")
+    words = plain(head[5:]).split(";")
+    if not comma or "base64" not in words[1:]:
+        return None, None
+    return words[0] or None, data
