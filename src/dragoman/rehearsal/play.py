@@ -85,15 +85,15 @@ def _matches(when: When, asked: Asked) -> _Match | None:
     """None where a condition fails, else what the regular expressions found."""
     if when.tools != "any" and (when.tools == "offered") != bool(asked.tools):
         return None
-    if when.wire is not None and asked.wire not in _several(when.wire):
+    if when.wire is not None and asked.wire not in when.wire:
         return None
     if when.model is not None and not fnmatchcase(asked.model, when.model):
         return None
-    if when.turn is not None and asked.turn not in _several(when.turn):
+    if when.turn is not None and asked.turn not in when.turn:
         return None
     if when.turn_min is not None and asked.turn < when.turn_min:
         return None
-    if when.offers is not None and not all(offered(name, asked.tools) for name in _several(when.offers)):
+    if when.offers is not None and not all(offered(name, asked.tools) for name in when.offers):
         return None
     if when.user_contains is not None and when.user_contains not in asked.user_text:
         return None
@@ -262,7 +262,3 @@ def _nearest_model(model: str, scenarios: Sequence[Scenario]) -> str:
 def _describe(asked: Asked) -> str:
     newest = f", newest tool result from '{asked.results[-1].tool}'" if asked.results else ""
     return f"wire {asked.wire}, turn {asked.turn}{newest}"
-
-
-def _several(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else [value]

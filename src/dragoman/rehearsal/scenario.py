@@ -11,7 +11,7 @@ SCENARIO_VERSION = 1
 Wire = Literal["messages", "chat", "responses"]
 
 
-class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
     """How fast an answer is spoken.
 
     Attributes:
@@ -25,34 +25,34 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     first_byte_s: float = 0.0
 
 
-class When(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class When(msgspec.Struct, frozen=True, kw_only=True):
     """The conditions of a rule; all that are given must hold.
 
     Attributes:
-        wire: the wire, or the wires, the request came by.
+        wire: the wires the request may come by.
         model: glob over the model name asked for.
-        turn: assistant turns since the last user text, one number or several.
+        turn: assistant turns since the last user text, any of these numbers.
         turn_min: the same, as a lower bound.
         user_contains: text that the last user text holds.
         user_matches: regular expression searched in it; its groups become `${user.1}` or `${user.name}`.
         result_tool: one of the newest tool results answers a call of this tool.
         result_contains: text that this tool result holds.
         result_matches: regular expression searched in it; its groups become `${result.1}`.
-        offers: tool, or tools, that the request must offer.
+        offers: tools that the request must all offer.
         tools: whether the request offers tools at all. Without tools it is taken for a side call (a title, a
             summary), which only rules that say `none` or `any` may answer.
     """
 
-    wire: Wire | list[Wire] | None = None
+    wire: tuple[Wire, ...] | None = None
     model: str | None = None
-    turn: int | list[int] | None = None
+    turn: tuple[int, ...] | None = None
     turn_min: int | None = None
     user_contains: str | None = None
     user_matches: str | None = None
     result_tool: str | None = None
     result_contains: str | None = None
     result_matches: str | None = None
-    offers: str | list[str] | None = None
+    offers: tuple[str, ...] | None = None
     tools: Literal["offered", "none", "any"] = "offered"
 
     @property
@@ -63,7 +63,7 @@ class When(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         )
 
 
-class ToolUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ToolUse(msgspec.Struct, frozen=True, kw_only=True):
     """One tool call by its logical name.
 
     Attributes:
@@ -77,7 +77,7 @@ class ToolUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     input: str | None = None
 
 
-class Fail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Fail(msgspec.Struct, frozen=True, kw_only=True):
     """An error: an HTTP answer as long as nothing was said, an in-stream error afterwards.
 
     Attributes:
@@ -93,7 +93,7 @@ class Fail(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     retry_after_s: int | None = None
 
 
-class Step(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One thing the model does; exactly one attribute is given.
 
     Attributes:
