@@ -1,0 +1,1 @@
+"""Where rooms are wired together into processes: the parent, the gateways, the control process."""

@@ -1,0 +1,113 @@
+"""The control application: what answers behind `/api`, `/c/`, `/mcp` and `/`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from dragoman.config.paths import Home
+from dragoman.config.tokens import TokenCache
+from dragoman.control.access import AccessGate
+from dragoman.control.activity import Activity
+from dragoman.control.answers import JsonResponse, error_response
+from dragoman.control.tokens import token_routes
+from dragoman.errors import DragomanError
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+_ENTRANCE = """\
+dragoman {version}: the gateway answers here.
+
+The console opens by a one-time link:     dragoman console
+The control API is at /api/v1 and wants a control token.
+Model calls go to /v1/messages, /v1/chat/completions and /v1/responses.
+"""
+
+
+@dataclass(slots=True)
+class Control:
+    """What every part of the control plane is given.
+
+    Attributes:
+        home: whose daemon this is.
+        version: our version.
+        describe_daemon: what `/api/v1/status` says about parent and children.
+        hosts: names this machine is called by, besides the loopback ones.
+        activity: who needs us.
+        closing: set when the process is leaving; endless answers end then.
+        wall: seconds since the epoch.
+    """
+
+    home: Home
+    version: str
+    describe_daemon: Callable[[], dict[str, Any]]
+    hosts: Iterable[str] = ()
+    activity: Activity = field(default_factory=Activity)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    wall: Callable[[], float] = time.time
+
+
+def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Application:
+    """The application, gate and all.
+
+    Args:
+        control: what it works with.
+        more_routes: routes of the rooms above this one.
+    """
+    started_at = control.wall()
+
+    async def entrance(request: Request) -> Response:
+        return PlainTextResponse(_ENTRANCE.format(version=control.version))
+
+    async def status(request: Request) -> Response:
+        return JsonResponse(
+            control.describe_daemon()
+            | {
+                "home": str(control.home.state),
+                "control_since": round(started_at, 3),
+                "control_version": control.version,
+            }
+        )
+
+    inner = Starlette(
+        routes=[
+            Route("/", entrance),
+            Route("/api/v1/status", status),
+            *token_routes(control.home, wall=control.wall),
+            *more_routes,
+        ],
+        exception_handlers={DragomanError: _our_error, HTTPException: _http_error},
+    )
+    tokens = TokenCache(control.home, wall=control.wall)
+    return control.activity.watch(AccessGate(inner, tokens, hosts=control.hosts))
+
+
+async def _our_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DragomanError)
+    return error_response(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    match error.status_code:
+        case 404:
+            found = DragomanError(
+                f"nothing answers at {request.url.path[:200]}", code="not_found", http_status=404
+            )
+        case 405:
+            message = f"{request.method} is not for {request.url.path[:200]}"
+            found = DragomanError(message, code="method_not_allowed", http_status=405)
+        case status:
+            found = DragomanError(str(error.detail), code="http_error", http_status=status)
+    response = error_response(found)
+    response.headers.update(error.headers or {})
+    return response

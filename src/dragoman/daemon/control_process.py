@@ -1,0 +1,117 @@
+"""The control process: `python -m dragoman.daemon.control_process`, started when somebody knocks.
+
+It serves the control application on the inherited unix socket and tells the parent when nobody has needed
+it for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from dragoman import __version__
+from dragoman.config.load import load_config
+from dragoman.config.paths import Home, resolve_home
+from dragoman.control.app import Control, control_app
+from dragoman.daemon.child_log import log_to
+from dragoman.daemon.listening import (
+    Listener,
+    ParentLink,
+    child_arguments,
+    report_failure,
+    run_child,
+    serve_until_told,
+)
+from dragoman.daemon.where import read_daemon_json
+from dragoman.errors import DragomanError
+from dragoman.process.prctl import forbid_inspection
+
+
+def describe_daemon(home: Home) -> dict[str, Any]:
+    """Parent and children as `daemon.json` has them."""
+    note = read_daemon_json(home)
+    if note is None:
+        return {"url": None, "pid": None, "version": None, "since": None, "children": []}
+    return {
+        "url": note.url,
+        "pid": note.pid,
+        "version": note.version,
+        "since": note.since,
+        "children": [
+            {"role": child.role, "index": child.index, "pid": child.pid, "state": child.state}
+            for child in note.children
+        ],
+    }
+
+
+class _ControlEnding:
+    """Event feeds would never end by themselves."""
+
+    def __init__(self, control: Control) -> None:
+        self._control = control
+
+    def begin(self) -> None:
+        self._control.closing.set()
+
+    async def finish(self) -> None:
+        return
+
+
+async def serve_control(
+    home: Home, hosts: tuple[str, ...], fd: int, channel: socket.socket, idle_s: float
+) -> None:
+    """Serve until the parent says so or is gone.
+
+    Args:
+        home: whose daemon this is.
+        hosts: names this machine is called by.
+        fd: the inherited listening unix socket.
+        channel: our end of the socket pair with the parent.
+        idle_s: after how long without a request to offer the parent to leave.
+    """
+    control = Control(home, __version__, lambda: describe_daemon(home), hosts=hosts)
+    leaving: list[asyncio.Task[None]] = []
+
+    def on_link(link: ParentLink) -> None:
+        leaving.append(asyncio.create_task(_offer_to_leave(control, link, idle_s)))
+
+    listener = Listener(socket.socket(fileno=fd), control_app(control))
+    try:
+        await serve_until_told([listener], channel, ending=_ControlEnding(control), on_link=on_link)
+    finally:
+        for task in leaving:
+            task.cancel()
+
+
+async def _offer_to_leave(control: Control, link: ParentLink, idle_s: float) -> None:
+    while (left_s := idle_s - control.activity.idle_s()) > 0:  # noqa: ASYNC110 - waiting for time itself
+        await asyncio.sleep(max(left_s, 0.05))
+    link.send("idle")
+
+
+def main() -> None:
+    """Entry of the process; its arguments come from the parent."""
+    forbid_inspection()
+    arguments = child_arguments(sys.argv[1:], extra=["--idle-s"])
+    channel = socket.socket(fileno=int(arguments.channel_fd))
+    home = resolve_home(os.environ, Path(arguments.config))
+    log_to(home.logs / "daemon.log", "control")
+    try:
+        config = load_config(home, os.environ, json.loads(arguments.flags))
+        run_child(
+            serve_control(
+                home, (config.gateway.host,), int(arguments.unix_fd), channel, float(arguments.idle_s)
+            )
+        )
+    except DragomanError as error:
+        report_failure(channel, error)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

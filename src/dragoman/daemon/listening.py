@@ -1,0 +1,227 @@
+"""The serving half of a child: uvicorn on inherited sockets, ended by the parent's word or its death.
+
+uvicorn is used as a library: it installs no signal handlers, configures no logging and does not wake up ten
+times a second (its own loop does, to look at a flag; this one waits for an event).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import uvicorn
+
+from dragoman.daemon.channel import LineReader, Message, encode_message
+from dragoman.errors import DragomanError
+
+# Streams of a daemon whose parent was killed may still finish.
+ORPHAN_GRACE_S = 30.0
+# Clients keep connections between turns; a model may think for a minute between two requests.
+_KEEP_ALIVE_S = 120
+_BACKLOG = 2048
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An inherited listening socket and the application that answers there."""
+
+    sock: socket.socket
+    app: Application
+
+
+class ParentLink:
+    """The child's side of the channel to its parent.
+
+    Args:
+        sock: our end of the socket pair.
+        on_drain: the parent wants us to end within so many seconds.
+        on_orphaned: the parent is gone.
+    """
+
+    def __init__(
+        self, sock: socket.socket, *, on_drain: Callable[[float], None], on_orphaned: Callable[[], None]
+    ) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._lines = LineReader()
+        self._on_drain = on_drain
+        self._on_orphaned = on_orphaned
+        self._alive = True
+
+    @property
+    def alive(self) -> bool:
+        """Whether the parent is there."""
+        return self._alive
+
+    def attach(self) -> None:
+        """Listen from now on, in the running loop."""
+        asyncio.get_running_loop().add_reader(self._sock, self._read)
+
+    def send(self, kind: str, **fields: Any) -> None:
+        """Tell the parent; a parent that is gone is told nothing."""
+        with contextlib.suppress(OSError):
+            self._sock.send(encode_message(kind, **fields))
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._alive = False
+            asyncio.get_running_loop().remove_reader(self._sock)
+            self._on_orphaned()
+            return
+        for message in self._lines.feed(data):
+            self._on_message(message)
+
+    def _on_message(self, message: Message) -> None:
+        if message["type"] == "drain":
+            self._on_drain(float(message.get("grace_s", ORPHAN_GRACE_S)))
+
+
+class Ending(Protocol):
+    """What a child does beside uvicorn's own shutdown."""
+
+    def begin(self) -> None:
+        """No more is accepted: end what would never end by itself, such as event feeds."""
+        ...
+
+    async def finish(self) -> None:
+        """All is answered: write out what must not be lost."""
+        ...
+
+
+class _Server(uvicorn.Server):
+    """uvicorn that waits for an event and leaves signals alone."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._leave = asyncio.Event()
+
+    def leave(self, grace_s: float) -> None:
+        # uvicorn hands it to wait_for, which takes fractions.
+        self.config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment]
+        self.should_exit = True
+        self._leave.set()
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)  # sets the headers uvicorn adds; without a date they never change
+        await self._leave.wait()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def make_config(app: Application) -> uvicorn.Config:
+    """uvicorn as it serves all our planes: HTTP/1.1 by httptools, no logging, no headers of its own."""
+    return uvicorn.Config(
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        interface="asgi3",
+        loop="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
+
+
+async def serve_until_told(
+    listeners: Sequence[Listener],
+    channel: socket.socket,
+    *,
+    ending: Ending,
+    on_link: Callable[[ParentLink], None] = lambda link: None,
+) -> None:
+    """Serve, say `ready`, and come back when the parent said `drain` (or is gone) and all streams have ended.
+
+    Args:
+        listeners: inherited sockets with their applications.
+        channel: our end of the socket pair with the parent.
+        ending: what else to do at the end.
+        on_link: gets the link to the parent, to send on it.
+    """
+    servers = [_Server(make_config(listener.app)) for listener in listeners]
+
+    def leave(grace_s: float) -> None:
+        ending.begin()
+        for server in servers:
+            server.leave(grace_s)
+
+    link = ParentLink(channel, on_drain=leave, on_orphaned=lambda: leave(ORPHAN_GRACE_S))
+    loop = asyncio.get_running_loop()
+    # The parent decides. A terminal's Ctrl-C does not reach us; a SIGTERM meant for us alone is a drain.
+    loop.add_signal_handler(signal.SIGTERM, leave, ORPHAN_GRACE_S)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    tasks = [
+        asyncio.create_task(server.serve(sockets=[listener.sock]))
+        for server, listener in zip(servers, listeners, strict=True)
+    ]
+    starting = [
+        asyncio.create_task(_started(server, task)) for server, task in zip(servers, tasks, strict=True)
+    ]
+    await asyncio.gather(*starting)
+    link.attach()
+    on_link(link)
+    link.send("ready")
+    await asyncio.gather(*tasks)
+    await ending.finish()
+
+
+async def _started(server: _Server, task: asyncio.Task[None]) -> None:
+    while not server.started:
+        if task.done():
+            task.result()
+            raise RuntimeError("the server ended before it started")
+        await asyncio.sleep(0)
+
+
+def child_arguments(argv: Sequence[str], *, extra: Sequence[str] = ()) -> argparse.Namespace:
+    """Read a child's command line; all of it comes from the parent.
+
+    Args:
+        argv: `sys.argv[1:]`.
+        extra: further `--name`s this child gets.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name in ("--config", "--flags", "--index", "--channel-fd", "--unix-fd", *extra):
+        parser.add_argument(name, required=True)
+    return parser.parse_args(argv)
+
+
+def report_failure(channel: socket.socket, error: DragomanError) -> None:
+    """Tell the parent why this child cannot start; it tells the user."""
+    with contextlib.suppress(OSError):
+        channel.sendall(encode_message("failed", message=error.message, hint=error.hint, code=error.code))
+
+
+def run_child(main: Awaitable[None]) -> None:
+    """Run a child's coroutine on uvloop where it is installed, on asyncio elsewhere."""
+
+    async def run() -> None:
+        await main
+
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(run())
+    else:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run())

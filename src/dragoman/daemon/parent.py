@@ -1,0 +1,138 @@
+"""The parent process: `python -m dragoman.daemon.parent PLAN`.
+
+It has become what it is by `exec`, so the configuration reader that found its sockets is out of memory
+again, and its pid and start time are those of the command that started it. It keeps the lock, the sockets
+and the children, tells where it is, and takes everything away at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from dragoman.daemon.channel import Message
+from dragoman.daemon.children import Child
+from dragoman.daemon.log import JsonLog
+from dragoman.daemon.plan import ServePlan
+from dragoman.daemon.supervisor import Supervisor
+from dragoman.process.prctl import forbid_inspection
+
+_MAX_STDERR_BYTES = 1_000_000
+
+
+def run_parent(plan: ServePlan) -> int:
+    """Run the daemon until it is told to stop.
+
+    Args:
+        plan: what to run, with open descriptors.
+
+    Returns:
+        The exit code: 0 after a stop, 1 when the data plane never came up.
+    """
+    for fd in plan.inherited_fds:
+        os.set_inheritable(fd, False)  # children get the ones they need, and only those
+    _bound_stderr(plan.stderr_file)
+    log = JsonLog(plan.log_file, "parent")
+    since = time.time()
+    children: list[Child] = []
+    serving = False
+
+    def tell_where() -> None:
+        if serving:
+            _write_daemon_json(plan, children, since)
+
+    def on_serving() -> None:
+        nonlocal serving
+        serving = True
+        tell_where()
+        _report(plan, {"url": plan.url, "pid": os.getpid(), "version": plan.version})
+        log.write("info", "serving", url=plan.url, workers=plan.workers, version=plan.version)
+        _print(f"listening on {plan.url}")
+
+    def on_children(current: list[Child]) -> None:
+        children[:] = current
+        tell_where()
+
+    supervisor = Supervisor(plan, log=log, on_serving=on_serving, on_children=on_children)
+    try:
+        code = supervisor.run()
+    finally:
+        for path in (plan.daemon_json, *plan.sockets):
+            _remove(path)
+    if failure := supervisor.failure:
+        log.write("error", "not_started", message=failure.get("message"))
+        _report(plan, failure)
+        _print(f"dragoman: {failure['message']}", file=sys.stderr)
+        if hint := failure.get("hint"):
+            _print(f"  next: {hint}", file=sys.stderr)
+    log.write("info", "stopped", exit=code)
+    return code
+
+
+def _write_daemon_json(plan: ServePlan, children: list[Child], since: float) -> None:
+    """`url`, `pid` and `version` are promised; the rest is for `dragoman status`."""
+    content = {
+        "url": plan.url,
+        "pid": os.getpid(),
+        "version": plan.version,
+        "started_at": plan.started_at,
+        "since": round(since, 3),
+        "children": [
+            {"role": child.role, "index": child.index, "pid": child.pid, "state": child.state}
+            for child in children
+        ],
+    }
+    draft = f"{plan.daemon_json}.{os.getpid()}"
+    try:
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+            file.write("\n")
+        os.replace(draft, plan.daemon_json)  # noqa: PTH105 - the parent does without pathlib
+    except OSError:
+        _remove(draft)  # a full disk: serving goes on
+
+
+def _report(plan: ServePlan, message: Message) -> None:
+    """One line to whoever started us and waits for it."""
+    if plan.ready_fd is None:
+        return
+    try:
+        os.write(plan.ready_fd, json.dumps(message).encode() + b"\n")
+        os.close(plan.ready_fd)
+    except OSError:
+        return
+
+
+def _print(line: str, *, file: object = None) -> None:
+    try:
+        print(line, file=file or sys.stdout, flush=True)  # type: ignore[arg-type]
+    except OSError:
+        return  # the terminal is gone; the daemon is not
+
+
+def _bound_stderr(path: str) -> None:
+    try:
+        if os.stat(path).st_size > _MAX_STDERR_BYTES:  # noqa: PTH116
+            os.truncate(path, 0)
+    except OSError:
+        return
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)  # noqa: PTH108
+    except OSError:
+        return
+
+
+def main() -> None:
+    """Entry of `python -m dragoman.daemon.parent PLAN`."""
+    forbid_inspection()
+    sys.exit(run_parent(ServePlan.from_json(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()
