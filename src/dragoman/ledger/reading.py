@@ -15,7 +15,7 @@ _DECODER = msgspec.json.Decoder(UsageRow)
 def read_rows(folder: Path) -> Iterator[UsageRow]:
     """Yield every usage row of a spool folder, oldest file first, each request once.
 
-    A torn last line and a line that is no row are passed over: they never were, or never will be, a whole row.
+    A torn last line and a line that is no row are passed over: they are not, or never will be, a whole row.
 
     Parameters:
         folder: the spool folder; it need not exist.

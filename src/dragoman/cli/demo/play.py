@@ -1,0 +1,163 @@
+"""One play of the demo: a packet is delegated, proved, previewed and applied to a scratch repository."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from dragoman.cli.control_client import ControlClient
+from dragoman.cli.demo.stage import DemoFailed, Stage, end_run, scratch_packet
+from dragoman.cli.progress import RunProgress
+from dragoman.gateway.spool import FLUSH_AFTER_S
+from dragoman.jobs.evidence import Observation, observe
+from dragoman.jobs.folder import RunRequest
+from dragoman.jobs.launch import follow
+from dragoman.jobs.packet import parse_packet
+from dragoman.workspace import apply, open_workspace, preview, remove
+
+_RUN_TIMEOUT_S = 300.0
+
+
+@dataclass(frozen=True)
+class PlayOutcome:
+    """What one play showed.
+
+    Attributes:
+        wire: the wire the provider speaks.
+        result: the run's result as `result.json` has it.
+        patch: the delta as a patch.
+        applied: paths written to the scratch repository.
+        proof: the validation command run once more in the repository itself, after apply.
+        usage: the ledger's summary of this run.
+        wall_s: from the packet to the proof.
+    """
+
+    wire: str
+    result: dict[str, Any]
+    patch: str
+    applied: list[str]
+    proof: Observation
+    usage: dict[str, Any]
+    wall_s: float
+
+
+def play(stage: Stage, wire: str, console: Console) -> PlayOutcome:
+    """Play the demo once over an upstream of one wire.
+
+    Raises:
+        DemoFailed: the run did not succeed, or the test does not pass at the end.
+    """
+    started = time.monotonic()
+    progress = RunProgress(console)
+    repository = stage.lay_scratch(f"scratch-{wire}")
+    packet = scratch_packet()
+    run_id = f"demo-{wire}-{uuid.uuid4().hex[:6]}"
+    result = _delegate(stage, wire, repository, packet, run_id, console)
+    ended = time.monotonic()
+    workspace = open_workspace(stage.home.state, run_id)
+    seen = preview(workspace)
+    if seen.conflicts:
+        raise DemoFailed(f"the preview has conflicts: {', '.join(c.path for c in seen.conflicts)}")
+    progress.line("preview", "three-way merge, nothing written yet")
+    patch = seen.patch()
+    progress.diff(patch)
+    done = apply(workspace, seen.token)
+    progress.line("apply", f"[green]✓[/] {escape(', '.join(done.paths))}, all or nothing")
+    remove(workspace)
+    proof = _prove(stage, repository, packet)
+    progress.show({"kind": "evidence", "moment": "proof", "observation": _plain(proof)})
+    _check_integrity(repository)
+    _wait_for_rows(ended)
+    with ControlClient(stage.home, stage.daemon.url) as control:
+        usage = control.usage(run=run_id)
+    return PlayOutcome(
+        wire=wire,
+        result=result,
+        patch=patch,
+        applied=list(done.paths),
+        proof=proof,
+        usage=usage,
+        wall_s=time.monotonic() - started,
+    )
+
+
+def _delegate(
+    stage: Stage, wire: str, repository: Path, packet: str, run_id: str, console: Console
+) -> dict[str, Any]:
+    progress = RunProgress(console)
+    model = f"rehearsal-{wire}"
+    with ControlClient(stage.home, stage.daemon.url) as control:
+        token = control.mint_token(scope="run", run=run_id, models=[model], expires_in_s=_RUN_TIMEOUT_S + 60)
+    request = RunRequest(
+        run_id=run_id,
+        packet=packet,
+        repository=str(repository),
+        state=str(stage.home.state),
+        model=model,
+        gateway_url=stage.daemon.url,
+        dirty="committed",
+        timeout_s=_RUN_TIMEOUT_S,
+        context_window=200_000,
+        max_output_tokens=32_000,
+    )
+    run = stage.start_run(request, token)
+
+    def look_after_daemon() -> None:
+        if stage.keep_daemon():
+            progress.line("daemon", "[yellow]it died; started again on the same port[/]")
+
+    for event in follow(run, each_look=look_after_daemon):
+        progress.show(event)
+    result = run.folder.result()
+    if result is None:
+        end_run(run)
+        raise DemoFailed("the runner ended without a result", hint="run the demo again")
+    if result["status"] != "success":
+        raise DemoFailed(
+            f"the run over {wire} ended as {result['status']}: {result.get('error') or 'no reason given'}",
+            hint=result.get("next") or "dragoman demo --keep, then look at the run folder",
+        )
+    return result
+
+
+def _wait_for_rows(ended: float) -> None:
+    """Until every usage row of a run that ended then is on disk: the spool's own promise."""
+    time.sleep(max(0.0, ended + FLUSH_AFTER_S - time.monotonic()))
+
+
+def _prove(stage: Stage, repository: Path, packet: str) -> Observation:
+    command = parse_packet(packet).validation[0]
+    proof = asyncio.run(
+        observe(
+            command,
+            cwd=repository,
+            environment={**stage.env, "PYTHONDONTWRITEBYTECODE": "1"},
+            evidence=stage.folder / "proof",
+            name=repository.name,
+        )
+    )
+    if proof.status != "passed":
+        raise DemoFailed(f"after apply, `{command}` {proof.status}", hint="run the demo again")
+    return proof
+
+
+def _check_integrity(repository: Path) -> None:
+    checked = subprocess.run(
+        ("git", "-C", str(repository), "fsck", "--strict", "--no-progress"), capture_output=True, text=True
+    )
+    if checked.returncode or checked.stderr.strip():
+        raise DemoFailed(f"git fsck on the scratch repository: {checked.stderr.strip() or checked.stdout}")
+
+
+def _plain(observation: Observation) -> dict[str, Any]:
+    import msgspec
+
+    return msgspec.to_builtins(observation)

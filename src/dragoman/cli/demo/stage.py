@@ -1,0 +1,277 @@
+"""The demo's stage: a home of its own, a daemon, the embedded model and scratch repositories.
+
+Whatever stands on it is taken down with it, also after Ctrl-C; what a killed demo left behind is taken down
+by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+
+from dragoman.cli.interruptions import Interruptions
+from dragoman.config.files import ensure_private_folder
+from dragoman.config.paths import HOME_VARIABLE, Home, resolve_home, unwritable
+from dragoman.daemon.connect import DaemonHandle, ensure_daemon, find_daemon
+from dragoman.daemon.stopping import stop_daemon
+from dragoman.errors import DragomanError
+from dragoman.jobs.folder import RunFolder, RunRequest
+from dragoman.jobs.launch import StartedRun, start_run
+from dragoman.process.identity import is_alive
+from dragoman.process.locks import FileLock, is_locked
+from dragoman.process.tree import end_tree, run_marker
+
+_MODEL_READY_S = 15.0
+# A cancelled run has everything dead within ten seconds of grace and one more.
+_RUN_END_S = 12.0
+_CONFIG = """\
+[gateway]
+port = {port}
+
+[providers.stage-messages]
+profile = "generic"
+wires.messages = "{model}"
+
+[providers.stage-chat]
+profile = "generic"
+wires.chat = "{model}/v1"
+
+[models.rehearsal-messages]
+provider = "stage-messages"
+upstream = "rehearsal"
+context_window = 200000
+
+[models.rehearsal-chat]
+provider = "stage-chat"
+upstream = "rehearsal"
+context_window = 200000
+"""
+
+
+class DemoFailed(DragomanError):
+    """The demo could not do what it promises."""
+
+    code = "demo_failed"
+
+
+@dataclass
+class Stage:
+    """Where one demo plays.
+
+    Attributes:
+        folder: everything of this demo, removed at its end.
+        home: the demo's own dragoman home.
+        env: the environment its processes get; `DRAGOMAN_HOME` points at `home`.
+        provider_url: base address of the embedded model.
+        daemon: the running daemon; replaced when it had to be started again.
+        interruptions: keeps Ctrl-C back while a process is started.
+        runs: runs started here, ended when the stage is struck.
+    """
+
+    folder: Path
+    home: Home
+    env: dict[str, str]
+    provider_url: str
+    daemon: DaemonHandle
+    interruptions: Interruptions
+    runs: list[StartedRun] = field(default_factory=list)
+
+    def keep_daemon(self) -> bool:
+        """Start the daemon again if it died; True when it had to be."""
+        if find_daemon(self.home) is not None:
+            return False
+        with self.interruptions.held():
+            self.daemon = ensure_daemon(self.home, self.env, say=_silent)
+        return True
+
+    def start_run(self, request: RunRequest, token: str) -> StartedRun:
+        """Start a run that ends with the stage."""
+        with self.interruptions.held():
+            run = start_run(self.home, request, token=token, env=self.env)
+            self.runs.append(run)
+        return run
+
+    def lay_scratch(self, name: str) -> Path:
+        """Make a fresh scratch repository with one commit.
+
+        Parameters:
+            name: of its folder inside the stage.
+        """
+        path = self.folder / name
+        path.mkdir()
+        _copy_tree(_scratch_source() / "repository", path)
+        for words in (
+            ("init", "--quiet", "--initial-branch=main"),
+            ("add", "--all"),
+            ("-c", "user.name=Demo", "-c", "user.email=demo@localhost", "-c", "commit.gpgsign=false",
+             "commit", "--quiet", "--no-verify", "--message=A shop with a rounding bug"),
+        ):  # fmt: skip
+            subprocess.run(("git", "-C", str(path), *words), check=True, capture_output=True)
+        return path
+
+
+def scratch_packet() -> str:
+    """The task packet that belongs to the scratch repository."""
+    return (_scratch_source() / "packet.md").read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def set_stage(env: Mapping[str, str], interruptions: Interruptions, *, scenario: str) -> Iterator[Stage]:
+    """Build the stage, and strike it whatever happens.
+
+    Parameters:
+        env: the user's environment.
+        interruptions: how Ctrl-C is handled meanwhile.
+        scenario: name of a shipped scenario or path of a file.
+
+    Raises:
+        HomeUnwritable: there is no place for it.
+        ScenarioInvalid: the scenario has a mistake.
+        DemoFailed: the embedded model or the daemon does not come up.
+    """
+    base = resolve_home(env).state / "demo"
+    try:
+        ensure_private_folder(base)
+    except OSError as error:
+        raise unwritable(base, error) from None
+    sweep(base)
+    folder = base / uuid.uuid4().hex[:8]
+    with contextlib.ExitStack() as undo:
+        with interruptions.held():
+            folder.mkdir(mode=0o700)
+            undo.callback(_remove, folder)
+            lock = FileLock(folder / "lock", note="demo")
+            lock.acquire()
+            undo.callback(lock.release)
+        own_env = {**env, HOME_VARIABLE: str(folder / "home")}
+        home = resolve_home(own_env)
+        home.ensure()
+        log_file = home.logs / "rehearsal.log"
+        with interruptions.held():
+            provider_url = undo.enter_context(_embedded_model(scenario, log_file))
+        home.config_file.write_text(_CONFIG.format(port=0, model=provider_url), encoding="utf-8")
+        undo.callback(_stop_daemon, home)
+        with interruptions.held():
+            daemon = ensure_daemon(home, own_env, say=_silent)
+        # From here on the daemon keeps its port, so that one that died comes back where the worker looks.
+        port = daemon.url.rpartition(":")[2]
+        home.config_file.write_text(_CONFIG.format(port=port, model=provider_url), encoding="utf-8")
+        stage = Stage(folder, home, own_env, provider_url, daemon, interruptions)
+        undo.callback(_end_runs, stage.runs)
+        yield stage
+
+
+def sweep(base: Path) -> None:
+    """Take down what demos that were killed left behind: their daemon, their runs, their folder."""
+    for folder in base.iterdir():
+        if not folder.is_dir() or is_locked(folder / "lock"):
+            continue
+        home = resolve_home({HOME_VARIABLE: str(folder / "home")})
+        _stop_daemon(home)
+        for run in home.runs.glob("*"):
+            end_tree(None, grace_s=1.0, marker=run_marker(run.name))
+        _remove(folder)
+
+
+def end_run(run: StartedRun) -> None:
+    """Cancel a run and wait until it and everything it started is gone."""
+    folder: RunFolder = run.folder
+    if folder.path.exists():
+        folder.cancel()
+    deadline = time.monotonic() + _RUN_END_S
+    while is_alive(run.runner) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    end_tree(run.runner, grace_s=1.0, marker=run_marker(folder.path.name))
+
+
+def _silent(text: str) -> None:
+    """The demo tells its own story."""
+
+
+def _end_runs(runs: list[StartedRun]) -> None:
+    for run in runs:
+        end_run(run)
+
+
+def _stop_daemon(home: Home) -> None:
+    with contextlib.suppress(DragomanError):
+        stop_daemon(home, now=True)
+
+
+def _remove(folder: Path) -> None:
+    # Something may still be closing a file in it (a log, a socket): a second look is enough.
+    for _ in range(20):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _embedded_model(scenario: str, log_file: Path) -> Iterator[str]:
+    """Run the embedded model as an ordinary provider; its address."""
+    # Checked here, where the error is ours to show, and not in a child whose words end in a log.
+    from dragoman.rehearsal.load import load_scenario
+
+    load_scenario(scenario)
+    tied_to_us, ours = os.pipe()
+    with log_file.open("ab") as log:
+        process = subprocess.Popen(
+            (sys.executable, "-m", "dragoman.rehearsal", "--scenario", scenario, "--port", "0",
+             "--parent-fd", str(tied_to_us)),
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, pass_fds=(tied_to_us,),
+            start_new_session=True,
+        )  # fmt: skip
+    os.close(tied_to_us)
+    try:
+        yield _address(process)
+    finally:
+        os.close(ours)
+        process.terminate()
+        try:
+            process.wait(3.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _address(process: subprocess.Popen[bytes]) -> str:
+    """Wait for the line that says where it listens."""
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        ready = selector.select(_MODEL_READY_S)
+    line = process.stdout.readline().decode() if ready else ""
+    words = line.split()
+    if not line.startswith("listening on ") or len(words) < 3:
+        raise DemoFailed(
+            "the embedded model did not start", hint="dragoman demo --json, and see state/demo for its log"
+        )
+    return words[2]
+
+
+def _scratch_source() -> Traversable:
+    return resources.files("dragoman.rehearsal") / "scratch"
+
+
+def _copy_tree(source: Traversable, target: Path) -> None:
+    for entry in source.iterdir():
+        if entry.is_dir():
+            (target / entry.name).mkdir()
+            _copy_tree(entry, target / entry.name)
+        elif not entry.name.endswith(".pyc"):
+            # Shipped under another name so that no tool takes the scratch repository's files for ours.
+            (target / entry.name.removesuffix(".txt")).write_bytes(entry.read_bytes())
