@@ -39,13 +39,15 @@ from dragoman.workspace import (
     Delta,
     Repository,
     Workspace,
-    create_base_clone,
+    baseline,
     create_workspace,
     delta,
-    fingerprint,
     open_repository,
-    remove_base_clone,
 )
+from dragoman.workspace.fingerprint import Part, fingerprint
+
+# A user commits, stages and switches branches while a worker works; nobody edits these by accident.
+_NEVER_BY_A_USER_MEANWHILE: tuple[Part, ...] = ("config", "hooks")
 
 Status = Literal["success", "partial", "failed", "needs_user"]
 
@@ -135,7 +137,7 @@ class _Attempt:
         }
         self._log.emit("workspace", id=workspace.id, path=str(workspace.path), base=workspace.base)
         with self._phase("observing_before"):
-            seen_before = await self._observe_before(packet, repository, workspace)
+            seen_before = await self._observe_before(packet, workspace)
         with self._phase("working"):
             outcome = await self._work(packet, workspace)
         with self._phase("delta"):
@@ -146,10 +148,7 @@ class _Attempt:
             with self._phase("observing_after"):
                 seen_after = await self._observe(packet, "after", workspace.cwd)
         after = await asyncio.to_thread(fingerprint, repository)
-        self._known["integrity"] = {
-            "unchanged": before == after,
-            "changed": before.differences(after),
-        }
+        self._known["integrity"] = {"changed": before.differences(after)}
         return self._compose(outcome, changes, seen_before, seen_after)
 
     def failed(self, code: str, message: str, *, hint: str | None = None) -> dict[str, Any]:
@@ -164,17 +163,16 @@ class _Attempt:
             dirty="committed" if self._request.dirty == "committed" else "snapshot",
         )
 
-    async def _observe_before(
-        self, packet: Packet, repository: Repository, workspace: Workspace
-    ) -> list[Observation]:
+    async def _observe_before(self, packet: Packet, workspace: Workspace) -> list[Observation]:
         """Run the validation commands on a throw-away clone of the base, never in the worker's."""
         if not packet.validation or self._stop.is_set():
             return []
-        clone = await asyncio.to_thread(create_base_clone, repository, workspace, self._folder.path / "base")
+        clone = baseline(workspace)
+        tree = await asyncio.to_thread(clone.__enter__)
         try:
-            return await self._observe(packet, "before", clone)
+            return await self._observe(packet, "before", tree / workspace.prefix)
         finally:
-            await asyncio.to_thread(remove_base_clone, clone)
+            await asyncio.to_thread(clone.__exit__, None, None, None)
 
     async def _observe(self, packet: Packet, moment: str, cwd: Path) -> list[Observation]:
         seen: list[Observation] = []
@@ -237,12 +235,15 @@ class _Attempt:
         self._known["delta"] = {"files": [_file(change) for change in changes.changes]}
         if outcome.status != "finished":
             return self._result("failed", error_code=outcome.error_code, error=outcome.message)
-        if not self._known["integrity"]["unchanged"]:
-            what = ", ".join(self._known["integrity"]["changed"])
+        moved: tuple[Part, ...] = self._known["integrity"]["changed"]
+        self._known["warnings"] = _warnings(proof, differences, changes, moved)
+        if broken := [part for part in moved if part in _NEVER_BY_A_USER_MEANWHILE]:
             return self._result(
-                "partial", error_code="isolation_violation", error=f"the repository changed meanwhile: {what}"
+                "partial",
+                error_code="isolation_violation",
+                error=f"the repository's {' and '.join(broken)} changed while the worker worked",
+                next="look at .git/config and .git/hooks before you use the repository again",
             )
-        self._known["warnings"] = _warnings(proof, differences, changes)
         return self._result(*_judge(proof, differences))
 
     def _result(
@@ -316,9 +317,15 @@ def _judge(proof: Verdict, differences: list[Difference]) -> tuple[Status, str |
     return "success", None, None
 
 
-def _warnings(proof: Verdict, differences: list[Difference], changes: Delta) -> list[str]:
+def _warnings(
+    proof: Verdict, differences: list[Difference], changes: Delta, moved: tuple[Part, ...]
+) -> list[str]:
     """What a reader of a successful result should still know."""
     found = [item.text for item in differences]
+    if moved:
+        found.append(
+            f"the repository moved on while the worker worked ({', '.join(moved)}); apply will merge"
+        )
     if not changes.changes:
         found.append("nothing was changed")
     if proof == "unproved":

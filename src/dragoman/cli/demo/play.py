@@ -21,7 +21,7 @@ from dragoman.jobs.evidence import Observation, observe
 from dragoman.jobs.folder import RunRequest
 from dragoman.jobs.launch import follow
 from dragoman.jobs.packet import parse_packet
-from dragoman.workspace import apply, open_workspace, preview, remove
+from dragoman.workspace import apply, open_workspace, preview
 
 _RUN_TIMEOUT_S = 300.0
 
@@ -63,15 +63,15 @@ def play(stage: Stage, wire: str, console: Console) -> PlayOutcome:
     result = _delegate(stage, wire, repository, packet, run_id, console)
     ended = time.monotonic()
     workspace = open_workspace(stage.home.state, run_id)
-    seen = preview(workspace)
+    seen = preview(workspace, with_patch=True)
     if seen.conflicts:
         raise DemoFailed(f"the preview has conflicts: {', '.join(c.path for c in seen.conflicts)}")
     progress.line("preview", "three-way merge, nothing written yet")
-    patch = seen.patch()
+    patch = seen.patch.decode("utf-8", "replace")
     progress.diff(patch)
-    done = apply(workspace, seen.token)
-    progress.line("apply", f"[green]✓[/] {escape(', '.join(done.paths))}, all or nothing")
-    remove(workspace)
+    done = apply(workspace, token=seen.token, cleanup=True)
+    applied = [change.path for change in done.changes]
+    progress.line("apply", f"[green]✓[/] {escape(', '.join(applied))}, all or nothing")
     proof = _prove(stage, repository, packet)
     progress.show({"kind": "evidence", "moment": "proof", "observation": _plain(proof)})
     _check_integrity(repository)
@@ -82,7 +82,7 @@ def play(stage: Stage, wire: str, console: Console) -> PlayOutcome:
         wire=wire,
         result=result,
         patch=patch,
-        applied=list(done.paths),
+        applied=applied,
         proof=proof,
         usage=usage,
         wall_s=time.monotonic() - started,
