@@ -16,6 +16,7 @@ from dragoman.errors import DragomanError, ExitCode
 from dragoman.rehearsal.placeholders import GROUPED, NAMES, placeholder_names
 from dragoman.rehearsal.scenario import SCENARIO_VERSION, Fail, Pace, Rule, Scenario, Step, ToolUse, When
 
+FORMAT_HINT = "docs/scenarios.md describes the format"
 DEFAULT_SIDE_ANSWER = "A rehearsal session"
 
 _CLIENTS = ("claude", "codex")
@@ -100,11 +101,11 @@ def parse_scenario(raw: bytes, source: str) -> Scenario:
         text = raw.decode()
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise ScenarioInvalid(f"{source}:{line}: this line is not UTF-8 text") from None
+        raise ScenarioInvalid(f"{source}:{line}: this line is not UTF-8 text", hint=FORMAT_HINT) from None
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ScenarioInvalid(_syntax_message(source, text, str(error))) from None
+        raise ScenarioInvalid(_syntax_message(source, text, str(error)), hint=FORMAT_HINT) from None
     return _Reader(text, source).scenario(document)
 
 
@@ -240,11 +241,10 @@ class _Reader:
         while known and known not in lines:
             known = known[:-1]
         place = f"{self.source}:{lines.get(known, 1)}"
-        if said.startswith("unknown key") and at[-1] in _StepTable.__struct_fields__ and len(at) == 3:
+        if said.startswith("unknown key") and len(at) == 3 and at[-1] in _StepTable.__struct_fields__:
             said = f"a step stands in `do`: do = [{{ {at[-1]} = ... }}]"
-        return ScenarioInvalid(
-            f"{place}: {dotted(at)}: {said}", hint="docs/scenarios.md describes every key of a scenario"
-        )
+        key = f"{dotted(at)}: " if at else ""
+        return ScenarioInvalid(f"{place}: {key}{said}", hint=FORMAT_HINT)
 
 
 def _make_lists(document: dict[str, Any]) -> None:
