@@ -1,0 +1,454 @@
+"""Previewing and applying a worker's delta."""
+# pathlib knows neither names that are bytes nor open folders.
+# ruff: noqa: PTH101, PTH104, PTH105, PTH108, PTH115, PTH123
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .changes import NO_MODE, Change, diff_trees
+from .conflicts import Conflict
+from .delta import diff_patch
+from .errors import (
+    ApplyConflict,
+    ApplyRolledBack,
+    DragomanError,
+    RecoveryNeeded,
+    TokenMismatch,
+    TokenRequired,
+)
+from .git import Git
+from .journal import Identity, Journal, Step, journal_file, write_journal
+from .keep import Keep
+from .locks import drop_index_lock, repository_key, repository_lock, take_index_lock
+from .names import shown
+from .plan import DirtyOverlap, Plan, conflict_list, plan_apply
+from .recover import recover_one
+from .repository import Repository, open_repository
+from .store import Applied, Workspace, note_applied
+from .trash import discard, keep_reasons
+from .writer import Moved, drop_staging, folders_of, roll_back, run_steps
+
+_LOCK_WAIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What an apply would do now.
+
+    Attributes:
+        token: to be handed to `apply`, which refuses if anything it stands for changed.
+        base: the commit the worker started from.
+        head: the user's HEAD commit.
+        changes: what would change in the user's files, renames paired.
+        conflicts: what stands in the way; with any, `apply` refuses.
+        merged: names, for display, where both sides' edits were combined.
+        already_applied: whether the user's files hold the whole change already.
+        left_out: changed files not asked for by `paths`, as names for display.
+        result_tree: the worker's whole result.
+        patch: the changes as a patch for the user's files as they are; empty with conflicts.
+    """
+
+    token: str
+    base: str
+    head: str
+    changes: tuple[Change, ...]
+    conflicts: tuple[Conflict, ...]
+    merged: tuple[str, ...]
+    already_applied: bool
+    left_out: tuple[str, ...]
+    result_tree: str
+    patch: bytes
+
+
+@dataclass(frozen=True)
+class ApplyResult:
+    """What an apply did.
+
+    Attributes:
+        changes: what changed in the user's files, renames paired.
+        merged: names, for display, where both sides' edits were combined.
+        already_applied: nothing was written, since the change was there.
+        head: the user's HEAD commit, which stays where it is.
+        left_out: changed files not asked for.
+        workspace: the record after it.
+        discarded: whether the workspace went to the trash.
+        kept_because: why it did not, if that was asked for.
+    """
+
+    changes: tuple[Change, ...]
+    merged: tuple[str, ...]
+    already_applied: bool
+    head: str
+    left_out: tuple[str, ...]
+    workspace: Workspace
+    discarded: bool
+    kept_because: tuple[str, ...]
+
+
+def preview(
+    workspace: Workspace,
+    *,
+    git: Git | None = None,
+    paths: Sequence[str] = (),
+    on_dirty: DirtyOverlap = "refuse",
+    include_ignored: Sequence[str] = (),
+    with_patch: bool = False,
+) -> Preview:
+    """Say what `apply` would do, and give the token for it. The user's repository is only read.
+
+    Args:
+        workspace: whose delta.
+        git: the program; looked up when not given.
+        paths: names of changed files, or folders, to limit it to.
+        on_dirty: `refuse` where the user has uncommitted edits in a file the delta changes, or `merge` into
+            them.
+        include_ignored: names of ignored files, or folders, that count as changes.
+        with_patch: whether to make the patch.
+
+    Raises:
+        NoChanges: the worker changed nothing.
+        InvalidRequest: a path is not in the delta.
+        WorkspaceDamaged: see `delta`.
+        RecoveryNeeded: an interrupted apply could not be taken back.
+        RepositoryBusy: an apply is under way.
+        GitFailed: an object cannot be read.
+    """
+    git = git or Git.find()
+    repository = open_repository(workspace.repository, git=git)
+    with repository_lock(workspace.store, repository.root, wait_s=_LOCK_WAIT_S):
+        _recover_first(workspace.store, repository)
+        plan = plan_apply(
+            workspace, repository, git, paths=paths, on_dirty=on_dirty, include_ignored=include_ignored
+        )
+    keep = workspace.keep(git)
+    patch = b""
+    if with_patch and plan.target is not None and not plan.conflicts:
+        patch = diff_patch(keep, plan.ours.tree, plan.target)
+    return Preview(
+        token=plan.token,
+        base=workspace.base,
+        head=plan.head,
+        changes=_display(keep, plan),
+        conflicts=plan.conflicts,
+        merged=tuple(shown(name) for name in plan.merged),
+        already_applied=plan.already_applied,
+        left_out=_left_out(plan),
+        result_tree=plan.result_tree,
+        patch=patch,
+    )
+
+
+def apply(
+    workspace: Workspace,
+    *,
+    token: str | None,
+    git: Git | None = None,
+    paths: Sequence[str] = (),
+    on_dirty: DirtyOverlap = "refuse",
+    include_ignored: Sequence[str] = (),
+    cleanup: bool = False,
+    now: datetime | None = None,
+    checkpoint: Callable[[str], None] = lambda _: None,
+) -> ApplyResult:
+    """Write the delta into the user's files: all of it, or nothing.
+
+    HEAD, refs and index stay as they are, so the change shows up as unstaged edits. Files are exchanged by
+    rename under git's own index lock, with a journal that `recover` uses if the process is killed.
+
+    Args:
+        workspace: whose delta.
+        token: of the preview that was confirmed.
+        git: the program; looked up when not given.
+        paths, on_dirty, include_ignored: as in the preview.
+        cleanup: whether to discard the workspace afterwards, if nothing of its delta is left out.
+        now: the time to record.
+        checkpoint: called with the name of each stage as it is reached; for tests that interrupt.
+
+    Raises:
+        TokenRequired: no token.
+        TokenMismatch: something changed since the preview.
+        ApplyConflict: something stands in the way.
+        RepositoryBusy: another apply, or a git command, is at work.
+        ApplyRolledBack: it stopped half-way, and everything was taken back.
+        RecoveryNeeded: it could not all be taken back.
+        NoChanges, InvalidRequest, WorkspaceDamaged, GitFailed: as in `preview`.
+    """
+    if not token:
+        raise TokenRequired(
+            f"applying workspace {workspace.id} needs the token of a preview",
+            hint=f"dragoman apply {workspace.id} --preview",
+        )
+    git = git or Git.find()
+    repository = open_repository(workspace.repository, git=git)
+    store = workspace.store
+    with repository_lock(store, repository.root, wait_s=_LOCK_WAIT_S) as descriptor:
+        _recover_first(store, repository)
+        work = _Work(workspace, repository, git, descriptor, checkpoint, now or datetime.now(UTC))
+        plan, workspace = work.run(token, paths, on_dirty, include_ignored)
+    keep = workspace.keep(git)
+    changes = _display(keep, plan)
+    reasons = keep_reasons(workspace, git, result_tree=plan.result_tree) if cleanup else ()
+    if cleanup and not reasons:
+        discard(workspace)
+    return ApplyResult(
+        changes=changes,
+        merged=tuple(shown(name) for name in plan.merged),
+        already_applied=plan.already_applied,
+        head=plan.head,
+        left_out=_left_out(plan),
+        workspace=workspace,
+        discarded=cleanup and not reasons,
+        kept_because=reasons,
+    )
+
+
+def _recover_first(store: Path, repository: Repository) -> None:
+    file = journal_file(store, repository_key(repository.root))
+    if file.exists():
+        recovered = recover_one(store, file)
+        if recovered.saved:
+            raise RecoveryNeeded(
+                f"an interrupted apply in {repository.root} was taken back, but for files that changed since",
+                saved=recovered.saved,
+                hint="compare the saved files with yours, then try again",
+            )
+
+
+def _display(keep: Keep, plan: Plan) -> tuple[Change, ...]:
+    if plan.target is None or not plan.changes:
+        return ()
+    return diff_trees(keep, plan.ours.tree, plan.target, renames=True, lines=True)
+
+
+def _left_out(plan: Plan) -> tuple[str, ...]:
+    if plan.names is None:
+        return ()
+    return tuple(shown(change.name) for change in plan.delta if change.name not in plan.names)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One apply, under the lock."""
+
+    workspace: Workspace
+    repository: Repository
+    git: Git
+    lock_fd: int
+    checkpoint: Callable[[str], None]
+    now: datetime
+
+    def run(
+        self, token: str, paths: Sequence[str], on_dirty: DirtyOverlap, include_ignored: Sequence[str]
+    ) -> tuple[Plan, Workspace]:
+        key = repository_key(self.repository.root)
+        file = journal_file(self.workspace.store, key)
+        name = f"dragoman-{key}-{secrets.token_hex(4)}"
+        journal = Journal(
+            workspace=self.workspace.id,
+            root=self.repository.root,
+            staging=_staging_place(self.repository) / name,
+            lock=self.repository.git_dir / "index.lock",
+            lock_content=name,
+            phase="locking",
+        )
+        write_journal(file, journal)
+        try:
+            take_index_lock(journal.lock, journal.lock_content)
+            self.checkpoint("locked")
+            plan = plan_apply(
+                self.workspace,
+                self.repository,
+                self.git,
+                paths=paths,
+                on_dirty=on_dirty,
+                include_ignored=include_ignored,
+            )
+            if plan.already_applied:
+                noted = self._note(plan, token)
+                _clear(file, journal)
+                return plan, noted
+            self._check(plan, token)
+            self.checkpoint("planned")
+            ready = self._prepare(journal, plan, token)
+            self.checkpoint("prepared")
+            write_journal(file, ready)
+        except BaseException:
+            _clear(file, journal)  # nothing of the user's was touched yet
+            raise
+        self._write(file, ready)
+        noted = self._note(plan, token)
+        _clear(file, journal)
+        self.checkpoint("cleared")
+        return plan, noted
+
+    def _check(self, plan: Plan, token: str) -> None:
+        if plan.conflicts:
+            raise ApplyConflict(
+                f"workspace {self.workspace.id} cannot be applied: {conflict_list(plan.conflicts)}",
+                conflicts=plan.conflicts,
+                hint="resolve them, or apply the other files with --paths",
+            )
+        if plan.token != token:
+            raise TokenMismatch(
+                f"workspace {self.workspace.id} or your files changed since the preview",
+                hint=f"dragoman apply {self.workspace.id} --preview",
+            )
+
+    def _prepare(self, journal: Journal, plan: Plan, token: str) -> Journal:
+        """Write every new file beside the user's tree and look at every old one."""
+        assert plan.target is not None
+        root = self.repository.root
+        new_folder, old_folder = journal.staging / "new", journal.staging / "old"
+        for folder in (journal.staging, new_folder, old_folder):
+            folder.mkdir(mode=0o700)
+        _stage(self.workspace.keep(self.git), plan, new_folder, self.lock_fd)
+        top = stat.S_IMODE(root.stat().st_mode)
+        steps: list[Step] = []
+        for number, change in enumerate(plan.changes):
+            path = os.fsencode(root) + b"/" + change.name
+            old = os.lstat(path) if change.old_mode != NO_MODE else None
+            new = None
+            if change.new_mode != NO_MODE:
+                prepared = os.fsencode(new_folder) + b"/" + change.name
+                _finish(prepared, change, old, top, crlf=change.name in plan.crlf)
+                new = Identity.of(os.lstat(prepared))
+            steps.append(Step(number, change.name, Identity.of(old) if old else None, new))
+        self._check_unmoved(plan)
+        new_folders, old_folders = folders_of(root, tuple(steps))
+        return replace(
+            journal,
+            phase="writing",
+            steps=tuple(steps),
+            new_folders=new_folders,
+            old_folders=old_folders,
+            folder_mode=0o700 | (top & 0o775),
+            entry=self._entry(plan, token),
+        )
+
+    def _check_unmoved(self, plan: Plan) -> None:
+        """Check that the files just looked at are still the ones the plan was made from."""
+        keep = self.workspace.keep(self.git)
+        said = keep.run(
+            *("diff-files", "-z", "--name-only", "--ignore-submodules=all"),
+            work_tree=self.repository.root,
+            index=plan.ours.index,
+        )
+        moved = set(said.out.split(b"\0")) & {change.name for change in plan.changes}
+        if moved or (self.repository.head() or self.workspace.head) != plan.head:
+            raise TokenMismatch(
+                "your files changed while they were being applied to; nothing was written",
+                hint=f"dragoman apply {self.workspace.id} --preview",
+            )
+
+    def _write(self, file: Path, journal: Journal) -> None:
+        self.checkpoint("writing")
+        try:
+            run_steps(journal, lambda: self.checkpoint("step"))
+            write_journal(file, replace(journal, phase="done"))
+        except BaseException as problem:
+            # Should this fail in its turn, journal and staging stay, and `recover` has another try.
+            kept = roll_back(journal, self.workspace.store / "trash" / "saved" / journal.lock_content)
+            _clear(file, journal)
+            if kept:
+                raise RecoveryNeeded(
+                    f"the apply stopped ({_reason(problem)}) and was taken back, "
+                    "but for files that changed meanwhile",
+                    saved=kept,
+                    hint="compare the saved files with yours",
+                ) from None
+            if isinstance(problem, (Moved, OSError)):
+                raise ApplyRolledBack(
+                    f"the apply stopped ({_reason(problem)}); everything was taken back",
+                    hint=f"dragoman apply {self.workspace.id} --preview",
+                ) from None
+            raise
+        self.checkpoint("done")
+
+    def _entry(self, plan: Plan, token: str) -> Applied:
+        names = None if plan.names is None else tuple(shown(name) for name in sorted(plan.names))
+        return Applied(self.now.isoformat(timespec="microseconds"), token, plan.result_tree, names)
+
+    def _note(self, plan: Plan, token: str) -> Workspace:
+        return note_applied(self.workspace, self._entry(plan, token))
+
+
+def _clear(file: Path, journal: Journal) -> None:
+    """Remove every trace of an apply; the journal goes last, as it names the others."""
+    drop_staging(journal.staging)
+    drop_index_lock(journal.lock, journal.lock_content)
+    file.unlink(missing_ok=True)
+
+
+def _reason(problem: BaseException) -> str:
+    if isinstance(problem, (Moved, DragomanError)):
+        return str(problem)
+    if isinstance(problem, OSError):
+        return problem.strerror or type(problem).__name__
+    return "interrupted"
+
+
+def _staging_place(repository: Repository) -> Path:
+    """Choose where to prepare files: on the file system of the work tree, out of sight if possible."""
+    if repository.git_dir.stat().st_dev == repository.root.stat().st_dev:
+        return repository.git_dir
+    return repository.root
+
+
+def _stage(keep: Keep, plan: Plan, folder: Path, lock_fd: int) -> None:
+    """Write the new files as a checkout would, with the attributes of the target tree."""
+    assert plan.target is not None
+    names = [change.name for change in plan.changes if change.new_mode != NO_MODE]
+    if not names:
+        return
+    index = keep.dir / "index.target"
+    index.unlink(missing_ok=True)
+    keep.run("read-tree", plan.target, index=index)
+    keep.run(
+        *("checkout-index", "-z", "--stdin"),
+        work_tree=folder,
+        index=index,
+        stdin=b"\0".join(names) + b"\0",
+        pass_fds=(lock_fd,),
+    )
+
+
+def _finish(path: bytes, change: Change, old: os.stat_result | None, top_mode: int, *, crlf: bool) -> None:
+    """Give a prepared file the line endings, permissions and owner its predecessor had."""
+    details = os.lstat(path)
+    if not stat.S_ISREG(details.st_mode):
+        return
+    if crlf:
+        _write_crlf(path)
+    executable = change.new_mode == "100755"
+    if old is not None and stat.S_ISREG(old.st_mode):
+        mode = stat.S_IMODE(old.st_mode) & 0o777
+        if executable != bool(mode & 0o100):
+            mode = mode | ((mode & 0o444) >> 2) if executable else mode & ~0o111
+        if (old.st_uid, old.st_gid) != (details.st_uid, details.st_gid):
+            _give(path, old)
+    else:
+        mode = 0o600 | (top_mode & 0o664)
+        mode |= 0o100 | (top_mode & (mode & 0o444) >> 2) if executable else 0
+    os.chmod(path, mode)
+
+
+def _give(path: bytes, old: os.stat_result) -> None:
+    try:
+        os.chown(path, old.st_uid, old.st_gid, follow_symlinks=False)
+    except PermissionError:
+        return  # only root may; the file is then ours, as after a checkout by git
+
+
+def _write_crlf(path: bytes) -> None:
+    with open(path, "r+b") as file:
+        content = file.read()
+        if b"\r\n" not in content:
+            file.seek(0)
+            file.write(content.replace(b"\n", b"\r\n"))

@@ -1,0 +1,287 @@
+"""Working out what an apply would write, without writing it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from .changes import GITLINK, NO_MODE, Change, diff_raw, diff_trees, read_diff
+from .checks import check_disk
+from .conflicts import Conflict, Side
+from .delta import take_result
+from .errors import InvalidRequest, NoChanges
+from .git import Git
+from .keep import Keep
+from .merge import merge_trees
+from .names import is_under, printable, unshown
+from .repository import Repository
+from .snapshot import Skipped, Snapshot, take_snapshot
+from .store import Workspace
+
+DirtyOverlap = Literal["refuse", "merge"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an apply would do.
+
+    Attributes:
+        token: names exactly this plan; see `plan_token`.
+        head: the user's HEAD commit.
+        result_tree: the worker's whole result.
+        ours: the user's files now, with the index that knows their stat data.
+        target: the tree the user's files would become; None with conflicts from the merge.
+        changes: what would be written, without renames: one entry for each file.
+        conflicts: what stands in the way.
+        names: the part of the delta asked for; None for all.
+        delta: the worker's changes, all of them, without renames.
+        merged: names both sides changed and the merge combined.
+        crlf: names whose new content is written with CRLF, as the user's file has it.
+    """
+
+    token: str
+    head: str
+    result_tree: str
+    ours: Snapshot
+    target: str | None
+    changes: tuple[Change, ...]
+    conflicts: tuple[Conflict, ...]
+    names: frozenset[bytes] | None
+    delta: tuple[Change, ...]
+    merged: tuple[bytes, ...]
+    crlf: frozenset[bytes]
+
+    @property
+    def already_applied(self) -> bool:
+        """Whether the user's files hold the whole change already."""
+        return not self.changes and not self.conflicts
+
+
+def plan_apply(
+    workspace: Workspace,
+    repository: Repository,
+    git: Git,
+    *,
+    paths: Sequence[str] = (),
+    on_dirty: DirtyOverlap = "refuse",
+    include_ignored: Sequence[str] = (),
+) -> Plan:
+    """Merge the worker's delta into the user's files, on tree objects only.
+
+    Args:
+        workspace: whose delta.
+        repository: the user's repository.
+        git: the program.
+        paths: names of changed files, or folders, to limit it to; everything when empty.
+        on_dirty: what to do where the user has uncommitted edits in a file the delta changes.
+        include_ignored: names of ignored files, or folders, that count as changes.
+
+    Raises:
+        NoChanges: the worker changed nothing.
+        InvalidRequest: a path is not in the delta.
+        WorkspaceDamaged, GitFailed: see `take_result`.
+    """
+    keep = workspace.keep(git)
+    base_tree = workspace.base_tree
+    result = take_result(workspace, git, include_ignored)
+    everything = diff_trees(keep, base_tree, result.tree, renames=False)
+    if not everything and not result.skipped:
+        raise NoChanges(f"workspace {workspace.id} holds no change against its base")
+    wanted = _choose(keep, workspace, result, everything, paths)
+    theirs = result.tree if wanted is None else _part(keep, base_tree, everything, wanted)
+    chosen = tuple(change for change in everything if wanted is None or change.name in wanted)
+
+    head = repository.head() or workspace.head
+    ours = take_snapshot(
+        keep,
+        repository.root,
+        repository.index,
+        keep.dir / "index.ours",
+        untracked=False,
+        names=[change.name for change in chosen],
+    )
+    merge = merge_trees(keep, workspace.base, base_tree, ours.tree, theirs)
+    raw = b"" if merge.conflicts else diff_raw(keep, ours.tree, merge.tree, renames=False)
+    changes = read_diff(raw)
+    since_base = {change.name: change for change in diff_trees(keep, base_tree, ours.tree, renames=False)}
+    conflicts = list(merge.conflicts)
+    if wanted is None:
+        conflicts += _unsupported(result.skipped)
+    conflicts += _submodules(chosen)
+    if not merge.conflicts:
+        conflicts += _moved(keep, base_tree, ours.tree, chosen, since_base)
+    if on_dirty == "refuse":
+        touched = {change.name for change in changes} | {conflict.name for conflict in conflicts}
+        uncommitted = {c.name for c in diff_trees(keep, head, ours.tree, renames=False)}
+        dirty = sorted(touched & uncommitted & since_base.keys())
+        conflicts = [c for c in conflicts if c.name not in dirty] + [
+            _dirty(name, since_base[name]) for name in dirty
+        ]
+    in_the_way = {conflict.name for conflict in conflicts}
+    checked = check_disk(
+        keep,
+        repository.root,
+        ours.index,
+        merge.tree,
+        [change for change in changes if change.name not in in_the_way],
+        frozenset(workspace.refused_filters),
+    )
+    conflicts += checked.conflicts
+    conflicts.sort(key=lambda conflict: conflict.name)
+    return Plan(
+        token=plan_token(workspace, head, theirs, raw, conflicts, on_dirty),
+        head=head,
+        result_tree=result.tree,
+        ours=ours,
+        target=None if merge.conflicts else merge.tree,
+        changes=changes,
+        conflicts=tuple(conflicts),
+        names=wanted,
+        delta=everything,
+        merged=tuple(sorted({c.name for c in chosen} & {c.name for c in changes} & since_base.keys())),
+        crlf=checked.crlf,
+    )
+
+
+def plan_token(
+    workspace: Workspace,
+    head: str,
+    theirs: str,
+    raw: bytes,
+    conflicts: Iterable[Conflict],
+    on_dirty: DirtyOverlap,
+) -> str:
+    """Name a plan by all it depends on.
+
+    That is: the workspace, its base, the user's HEAD, the worker's files, what is in the user's files at
+        every path
+    that would be written and what would be there after. Edits elsewhere do not change it.
+    """
+    digest = hashlib.sha256(b"dragoman apply 1\0")
+    for part in (workspace.id, workspace.base_tree, head, theirs, on_dirty):
+        digest.update(part.encode() + b"\0")
+    digest.update(raw)
+    for conflict in conflicts:
+        digest.update(b"\0" + conflict.kind.encode() + b" " + conflict.name)
+        digest.update(str((conflict.base, conflict.ours, conflict.theirs)).encode())
+    return digest.hexdigest()
+
+
+def _choose(
+    keep: Keep, workspace: Workspace, result: Snapshot, everything: tuple[Change, ...], paths: Sequence[str]
+) -> frozenset[bytes] | None:
+    """Turn the paths asked for into names of the delta; a moved file brings its old name along."""
+    if not paths:
+        return None
+    tops = frozenset(unshown(path).rstrip(b"/") for path in paths)
+    moved = {
+        change.name: change.old_name
+        for change in diff_trees(keep, workspace.base_tree, result.tree, renames=True)
+        if change.status == "renamed"
+    }
+    chosen = {change.name for change in everything if is_under(change.name, tops)}
+    for top in sorted(tops):
+        if not any(is_under(name, frozenset({top})) for name in chosen):
+            raise InvalidRequest(
+                f"{printable(top)} is not among the changes of workspace {workspace.id}",
+                hint=f"dragoman workspace show {workspace.id}",
+            )
+    chosen |= {old for new, old in moved.items() if new in chosen and old is not None}
+    return frozenset(chosen)
+
+
+def _part(keep: Keep, base_tree: str, everything: tuple[Change, ...], wanted: frozenset[bytes]) -> str:
+    """Make the tree with only a part of the delta."""
+    index = keep.dir / "index.part"
+    index.unlink(missing_ok=True)
+    keep.run("read-tree", base_tree, index=index)
+    chosen = sorted(
+        (change for change in everything if change.name in wanted),
+        key=lambda change: change.new_mode != NO_MODE,
+    )
+    lines = [
+        f"{'0' if change.new_mode == NO_MODE else change.new_mode} {change.new_id}\t".encode() + change.name
+        for change in chosen
+    ]
+    stdin = b"\0".join(lines) + b"\0"
+    keep.run("update-index", "-z", "--replace", "--index-info", index=index, stdin=stdin)
+    return keep.run("write-tree", "--missing-ok", index=index).text
+
+
+def _unsupported(skipped: Iterable[Skipped]) -> list[Conflict]:
+    conflicts: list[Conflict] = []
+    for item in skipped:
+        what = "is a repository of its own" if item.reason == "nested_repository" else "cannot be read"
+        conflicts.append(
+            Conflict(item.name, "unsupported_file", f"{printable(item.name)}: {what} and cannot be applied")
+        )
+    return conflicts
+
+
+def _submodules(chosen: Iterable[Change]) -> list[Conflict]:
+    return [
+        Conflict(
+            change.name,
+            "submodule",
+            f"{printable(change.name)}: a submodule pointer changed; submodules are never applied",
+            base=_side(change.old_mode, change.old_id),
+            theirs=_side(change.new_mode, change.new_id),
+        )
+        for change in chosen
+        if GITLINK in (change.old_mode, change.new_mode)
+    ]
+
+
+def _moved(
+    keep: Keep, base_tree: str, ours: str, chosen: Iterable[Change], since_base: dict[bytes, Change]
+) -> list[Conflict]:
+    """Find files the worker changed in place and the user moved: the merge follows, we ask first."""
+    gone = [
+        change
+        for change in chosen
+        if NO_MODE not in (change.old_mode, change.new_mode)
+        and change.name in since_base
+        and since_base[change.name].new_mode == NO_MODE
+    ]
+    if not gone:
+        return []
+    moves = {
+        change.old_name: change.name
+        for change in diff_trees(keep, base_tree, ours, renames=True)
+        if change.status == "renamed"
+    }
+    return [
+        Conflict(
+            change.name,
+            "renamed_in_main" if change.name in moves else "deleted_in_main",
+            f"{printable(change.name)}: the worker changed it, you "
+            + (f"moved it to {printable(moves[change.name])}" if change.name in moves else "removed it"),
+            base=_side(change.old_mode, change.old_id),
+            theirs=_side(change.new_mode, change.new_id),
+            other=moves.get(change.name),
+        )
+        for change in gone
+    ]
+
+
+def _dirty(name: bytes, change: Change) -> Conflict:
+    return Conflict(
+        name,
+        "dirty",
+        f"{printable(name)}: you have uncommitted edits in it",
+        base=_side(change.old_mode, change.old_id),
+        ours=_side(change.new_mode, change.new_id),
+    )
+
+
+def _side(mode: str, content: str) -> Side | None:
+    return None if mode == NO_MODE else Side(mode, content)
+
+
+def conflict_list(conflicts: Iterable[Conflict]) -> str:
+    """Name the first few conflicts in one line."""
+    listed = list(conflicts)
+    more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+    return "; ".join(conflict.message for conflict in listed[:3]) + more

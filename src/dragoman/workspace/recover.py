@@ -1,0 +1,79 @@
+"""Finishing or taking back applies that were interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .errors import RepositoryBusy, WorkspaceError
+from .journal import read_journal
+from .locks import drop_index_lock, repository_lock
+from .store import note_applied, open_workspace
+from .writer import drop_staging, roll_back
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What was done about one interrupted apply.
+
+    Attributes:
+        workspace: id of its workspace.
+        repository: top of the user's work tree.
+        outcome: `untouched` it had written nothing, `rolled_back` everything was taken back, `completed` it
+            was done but for its traces, `gone` the repository does not exist any more.
+        saved: files that could not go back because something else has taken their place: display name, and
+            where the file is now.
+    """
+
+    workspace: str
+    repository: Path
+    outcome: Literal["untouched", "rolled_back", "completed", "gone"]
+    saved: tuple[tuple[str, str], ...] = ()
+
+
+def recover(store: Path) -> list[Recovered]:
+    """Deal with every interrupted apply in a store. To be called when a process starts.
+
+    Applies that are still running are left alone, as their lock tells.
+
+    Args:
+        store: the state folder.
+    """
+    done: list[Recovered] = []
+    for file in sorted((store / "journal").glob("*.json")):
+        try:
+            journal = read_journal(file)
+            with repository_lock(store, journal.root, wait_s=0.0):
+                if file.exists():
+                    done.append(recover_one(store, file))
+        except (RepositoryBusy, FileNotFoundError):
+            continue
+    return done
+
+
+def recover_one(store: Path, file: Path) -> Recovered:
+    """Deal with one journal. The caller holds the repository's lock."""
+    journal = read_journal(file)
+    outcome: Literal["untouched", "rolled_back", "completed", "gone"]
+    saved: list[tuple[str, str]] = []
+    if not journal.root.is_dir():
+        file.unlink(missing_ok=True)
+        return Recovered(journal.workspace, journal.root, "gone")
+    match journal.phase:
+        case "locking":
+            outcome = "untouched"
+        case "writing":
+            saved = roll_back(journal, store / "trash" / "saved" / journal.lock_content)
+            outcome = "rolled_back"
+        case "done":
+            outcome = "completed"
+            if journal.entry is not None:
+                try:
+                    note_applied(open_workspace(store, journal.workspace), journal.entry)
+                except WorkspaceError:
+                    outcome = "completed"
+    drop_staging(journal.staging)
+    drop_index_lock(journal.lock, journal.lock_content)
+    file.unlink(missing_ok=True)
+    return Recovered(journal.workspace, journal.root, outcome, tuple(saved))
