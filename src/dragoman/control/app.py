@@ -85,7 +85,7 @@ def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Appl
             *token_routes(control.home, wall=control.wall),
             *more_routes,
         ],
-        exception_handlers={DragomanError: _our_error, HTTPException: _http_error},
+        exception_handlers={DragomanError: _our_error, HTTPException: _http_error, Exception: _mistake},
     )
     tokens = TokenCache(control.home, wall=control.wall)
     return control.activity.watch(AccessGate(inner, tokens, hosts=control.hosts))
@@ -111,3 +111,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     response = error_response(found)
     response.headers.update(error.headers or {})
     return response
+
+
+async def _mistake(request: Request, error: Exception) -> Response:
+    """Ours. Its type and place are logged by the server; its text may quote what nobody else may read."""
+    return error_response(DragomanError("the control process made a mistake", hint="dragoman logs"))
