@@ -2,10 +2,15 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from dragoman.config.tokens import find, list_tokens
 from dragoman.control.activity import Activity
+from dragoman.control.app import control_app
 
 
 def test_status_is_what_the_daemon_knows_and_since_when_control_is_up(ask, home):
