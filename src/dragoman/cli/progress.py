@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -18,9 +19,45 @@ _SYMBOLS = {
 _TEXT_LIMIT = 400
 
 
-def make_console(*, stderr: bool = False) -> Console:
-    """The console every command writes with; a pipe gets plain lines that are never folded."""
+_PICTURE_COLUMNS = 112
+
+# Rich's own frame loads a font from a delivery network; a picture in the documentation loads nothing.
+_PICTURE_FRAME = """\
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+ font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
+.{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
+{styles}
+</style>
+<defs><clipPath id="{unique_id}-clip-terminal"><rect x="0" y="0" width="{terminal_width}" \
+height="{terminal_height}"/></clipPath>{lines}</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">{matrix}</g>
+</g>
+</svg>
+"""
+
+
+def make_console(*, stderr: bool = False, picture: bool = False) -> Console:
+    """The console every command writes with; a pipe gets plain lines that are never folded.
+
+    Parameters:
+        stderr: write there instead of to stdout.
+        picture: remember everything for `save_picture`, in colour and at a fixed width.
+    """
+    if picture:
+        return Console(
+            stderr=stderr, highlight=False, record=True, force_terminal=True, width=_PICTURE_COLUMNS
+        )
     return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def save_picture(console: Console, path: Path, *, title: str) -> None:
+    """Write everything a recording console has shown as an SVG that loads nothing from elsewhere."""
+    path.write_text(console.export_svg(title=title, code_format=_PICTURE_FRAME), encoding="utf-8")
 
 
 class RunProgress:

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -26,7 +27,12 @@ if TYPE_CHECKING:
     help="Play over an upstream of this wire only (default: both, one after the other).",
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object at the end; progress to stderr.")
-def demo(scenario: str, wires: Sequence[str], as_json: bool) -> None:
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Also save what the terminal showed as an SVG.",
+)
+def demo(scenario: str, wires: Sequence[str], as_json: bool, picture: Path | None) -> None:
     """Show the main job on this machine: no key, no network, nothing left behind.
 
     A task packet is delegated to the real Claude Code through the gateway on the embedded model, in an
@@ -36,10 +42,10 @@ def demo(scenario: str, wires: Sequence[str], as_json: bool) -> None:
     from dragoman.cli.demo.play import play
     from dragoman.cli.demo.stage import set_stage
     from dragoman.cli.interruptions import Interruptions
-    from dragoman.cli.progress import make_console
+    from dragoman.cli.progress import make_console, save_picture
     from dragoman.cli.render import show_json
 
-    console = make_console(stderr=as_json)
+    console = make_console(stderr=as_json, picture=picture is not None)
     started = time.monotonic()
     chosen = tuple(dict.fromkeys(wires)) or ("messages", "chat")
     outcomes: list[PlayOutcome] = []
@@ -56,6 +62,8 @@ def demo(scenario: str, wires: Sequence[str], as_json: bool) -> None:
         console.print(_ledger(outcomes))
     wall_s = time.monotonic() - started
     console.print(f"[green]✓[/] the test failed before and passes now: {wall_s:.1f} s, nothing left behind")
+    if picture is not None:
+        save_picture(console, picture, title="dragoman demo")
     if as_json:
         plays = [_as_json(outcome) for outcome in outcomes]
         show_json({"ok": True, "wall_s": round(wall_s, 2), "plays": plays})
