@@ -120,22 +120,18 @@ def scope_glob(pattern: str, cwd: Path) -> str | None:
         The pattern with the client's leading `//`, or None when its language cannot spell it or it would
         leave `cwd`.
     """
-    name = pattern.removeprefix("./")
-    parts = name.rstrip("/").split("/")
-    if not name.strip("/") or name.startswith("/") or ".." in parts:
-        return None if name not in (".", "./", "") else _below(cwd, "**")
-    if name == ".":
+    if pattern in (".", "./"):
         return _below(cwd, "**")
-    existing = cwd / name
-    if name.endswith("/") or existing.is_dir():
-        literal = _literal(name.rstrip("/"))
-        if not _is_glob(name) or existing.is_dir():
-            return None if literal is None else _below(cwd, f"{literal}/**")
-        return _below(cwd, f"{name.rstrip('/')}/**") if _spellable(name) else None
-    if _is_glob(name) and not existing.exists():
-        return _below(cwd, name) if _spellable(name) else None
-    literal = _literal(name)
-    return None if literal is None else _below(cwd, literal)
+    name = pattern.removeprefix("./")
+    bare = name.rstrip("/")
+    if not bare or name.startswith("/") or ".." in bare.split("/"):
+        return None
+    is_folder = (cwd / bare).is_dir()
+    is_literal = is_folder or not _is_glob(name) or (cwd / bare).exists()
+    glob = _literal(bare) if is_literal else bare if _spellable(bare) else None
+    if glob is None:
+        return None
+    return _below(cwd, f"{glob}/**" if is_folder or name.endswith("/") else glob)
 
 
 def _no_rule(name: str, purpose: str) -> Notice:
