@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,13 @@ import pytest
 from dragoman.rehearsal.app import Rehearsal
 from dragoman.rehearsal.load import parse_scenario
 from dragoman.rehearsal.scenario import Scenario
+from dragoman.rehearsal.server import RehearsalServer, listen
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "rehearsal"
 
 MakeScenario = Callable[..., Scenario]
 MakeClient = Callable[..., httpx.AsyncClient]
+Serve = Callable[..., contextlib.AbstractAsyncContextManager[str]]
 StartModel = Callable[..., str]
 
 
@@ -54,6 +58,24 @@ def in_memory(scenario: MakeScenario) -> MakeClient:
         return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://rehearsal")
 
     return make
+
+
+@pytest.fixture
+def served(scenario: MakeScenario) -> Serve:
+    """Serve a scenario on a socket inside the test's own event loop; its address."""
+
+    @contextlib.asynccontextmanager
+    async def serve(text: str, **options: Any) -> AsyncIterator[str]:
+        listener, url = listen("127.0.0.1", 0)
+        server = RehearsalServer(Rehearsal([scenario(text)], **{"wait_factor": 0, **options}))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield url
+        finally:
+            server.should_exit = server.force_exit = True
+            await serving
+
+    return serve
 
 
 @pytest.fixture
