@@ -110,7 +110,7 @@ class BlockQueue:
     def is_whole(self, key: Hashable) -> bool:
         """Whether the arguments of an open call are already one whole JSON value."""
         try:
-            msgspec.json.decode(plain(self.said(key)).encode(), type=msgspec.Raw)
+            msgspec.json.decode(plain(self.said(key)), type=msgspec.Raw)
         except (ValueError, RecursionError):
             return False
         return True

@@ -13,7 +13,7 @@ import msgspec
 
 from dragoman.wire.errors import FailureCode
 from dragoman.wire.events import FinishReason
-from dragoman.wire.turns import ChoiceMode, Effort
+from dragoman.wire.turns import ChoiceMode, Effort, Wire
 
 ThinkingKey = Literal["none", "thinking", "enable_thinking", "reasoning", "adaptive"]
 """How thinking is switched. `thinking`: `{"thinking": {"type": "enabled" | "disabled"}}`. `enable_thinking`:
@@ -64,6 +64,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         effort_when_off: may an effort word accompany switched-off thinking.
         thinking_extra: fields added to the thinking switch when it is on (`clear_thinking = false`).
         budget_tokens: whether the switch takes `budget_tokens`.
+        budget_models: Messages: glob patterns of models that know `enabled` with a budget but not `adaptive`.
         reasoning_replay: when earlier reasoning is sent back: `never`, `tool_turns` (assistant turns with
             calls), `always`.
         reasoning_field: Chat: the field that carries reasoning both ways.
@@ -81,12 +82,12 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Tools:
         tool_choices, tool_choices_thinking: accepted modes, without and with thinking.
         freeform_tools, namespace_tools, additional_tools: Responses: understood natively.
-        hosted_tools: types of hosted tools the provider runs itself.
+        hosted_tools: glob patterns of the types of hosted tools that the provider runs itself.
         tool_name_limit: longest tool name in characters.
-        open_schemas: JSON schemas may have `anyOf`, `oneOf`, `allOf` at their root.
+        open_schemas: Chat and Responses: JSON schemas may have `anyOf`, `oneOf`, `allOf` at their root.
         valid_arguments: earlier arguments are parsed, so malformed ones must be wrapped.
         tool_images: Chat: a tool message may hold image parts.
-        strict_ids: call ids must match `[A-Za-z0-9_-]{1,64}`.
+        strict_ids: Chat and Responses: call ids must match `[A-Za-z0-9_-]{1,64}`, as they must on Messages.
         item_ids: Responses: ids of input items are accepted.
     Parameters:
         params: which optional parameters are sent at all.
@@ -94,7 +95,10 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         stop_limit: how many stop words are accepted.
         json_schema: Chat: `schema` natively, `object` with the schema in the system text, or `none`.
         stored: Responses: whether `store: false` is understood.
-        strip_fields: same-wire requests: top-level fields removed.
+        checked: wires on which same-wire requests are read, and written anew when something in them must
+            change; on the others only the model value is replaced.
+        strip_fields: same-wire requests that had to be written anew: top-level fields removed.
+        cache_marks: Messages: set cache marks for clients that set none.
         billing_header: Messages: keep Claude Code's billing line at the head of the system text.
         betas: Messages: `anthropic-beta` values let through; None = all.
         extra_body: constant fields added to every request.
@@ -112,6 +116,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     effort_when_off: bool = False
     thinking_extra: dict[str, Any] = {}
     budget_tokens: bool = False
+    budget_models: tuple[str, ...] = ()
     reasoning_replay: Literal["never", "tool_turns", "always"] = "never"
     reasoning_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
     reasoning_required: bool = False
@@ -155,6 +160,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stop_limit: int = 4
     json_schema: Literal["schema", "object", "none"] = "schema"
     stored: bool = True
+    checked: frozenset[Wire] = frozenset()
+    cache_marks: bool = False
     strip_fields: frozenset[str] = frozenset()
     billing_header: bool = False
     betas: frozenset[str] | None = None

@@ -13,39 +13,52 @@ from dragoman.wire.turns import RawJson, RawText
 
 T = TypeVar("T")
 
+
+class NotJson(BadRequest):
+    """A strict reader refuses the bytes; a lenient one may not (see `mended`)."""
+
+
 ABSENT = msgspec.Raw()
 """Default of a `Raw` field that may be missing."""
 
 
-def sound(body: bytes) -> bytes:
-    """`body` as strict JSON in UTF-8, untouched when it is that already.
+def mended(body: bytes) -> bytes:
+    """A body that a strict reader refused, as strict JSON in UTF-8.
 
     Raises:
         BadRequest: it is not JSON by any reading.
     """
+    found = mend_json(body)
+    if found is None:
+        raise BadRequest("The body is not valid JSON", hint="send one JSON object in UTF-8")
+    return found
+
+
+def is_utf8(body: bytes) -> bool:
+    """Whether the bytes are UTF-8, which a reader of raw strings does not check."""
+    if body.isascii():
+        return True
     try:
-        if not body.isascii():
-            body.decode()
-        msgspec.json.decode(body, type=msgspec.Raw)
-    except (ValueError, RecursionError) as error:
-        mended = mend_json(body)
-        if mended is None:
-            raise BadRequest(f"The body is not valid JSON: {error}") from error
-        return mended
-    return body
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def read(decoder: msgspec.json.Decoder[T], value: bytes | msgspec.Raw, path: str = "$") -> T:
     """Decode `value`, which stands at `path` of the body.
 
     Raises:
+        NotJson: the bytes are not strict JSON.
         BadRequest: with the path inside the whole body.
     """
     try:
         return decoder.decode(value)
-    except msgspec.MsgspecError as error:
+    except msgspec.ValidationError as error:
         found = bad_request(error)
         raise BadRequest(found.message, path=path + found.path.removeprefix("$")) from error
+    except msgspec.DecodeError as error:
+        raise NotJson(f"The body is not valid JSON: {error}", path=path) from error
     except RecursionError as error:
         raise BadRequest("The body is nested too deeply", path=path) from error
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 import msgspec
 
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.turns import Effort, Thinking
+
+MIN_BUDGET_TOKENS = 1_024
 
 _BUDGET_EFFORTS: tuple[tuple[int, Effort], ...] = ((4_096, "low"), (16_384, "medium"))
 _EFFORT_BUDGETS: dict[Effort, int] = {
@@ -64,9 +68,17 @@ def plan_thinking(
         return _off(model, dialect)
     if wish.mode == "default" and dialect.thinking_key in ("none", "reasoning"):
         return ThinkingPlan("silent", word, active=True)
-    return ThinkingPlan(
-        "on", word, active=True, budget_tokens=_budget(wish, effort, dialect, max_output_tokens)
-    )
+    if not (dialect.budget_tokens or takes_budget(model, dialect)):
+        return ThinkingPlan("on", word, active=True)
+    budget_tokens = _budget(wish, effort, max_output_tokens)
+    if budget_tokens is None:
+        return _off(model, dialect)
+    return ThinkingPlan("on", word, active=True, budget_tokens=budget_tokens)
+
+
+def takes_budget(model: str, dialect: Dialect) -> bool:
+    """Whether a model of an `adaptive` provider only knows thinking with a budget."""
+    return any(fnmatchcase(model, pattern) for pattern in dialect.budget_models)
 
 
 def _off(model: str, dialect: Dialect) -> ThinkingPlan:
@@ -88,12 +100,9 @@ def _effort_of_budget(budget_tokens: int | None) -> Effort | None:
     return "high"
 
 
-def _budget(
-    wish: Thinking, effort: Effort | None, dialect: Dialect, max_output_tokens: int | None
-) -> int | None:
-    if not dialect.budget_tokens:
-        return None
-    budget = wish.budget_tokens or _EFFORT_BUDGETS.get(effort or "medium", 16_384)
+def _budget(wish: Thinking, effort: Effort | None, max_output_tokens: int | None) -> int | None:
+    """A budget below the output ceiling; None when there is no room for the smallest one."""
+    budget_tokens = wish.budget_tokens or _EFFORT_BUDGETS.get(effort or "medium", 16_384)
     if max_output_tokens is not None:
-        budget = min(budget, max_output_tokens - 1)
-    return max(budget, 1_024)
+        budget_tokens = min(budget_tokens, max_output_tokens - 1)
+    return budget_tokens if budget_tokens >= MIN_BUDGET_TOKENS else None

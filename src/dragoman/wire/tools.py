@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 
 import msgspec
 
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.turns import Call, CallKind, RawJson, RawText, Tool, Wire, plain, raw
 
+_value = msgspec.json.Decoder(msgspec.Raw)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 FREEFORM_KEY = "input"
@@ -68,7 +71,7 @@ class ToolTable:
         if key in self._by_client:
             return
         if tool.kind == "hosted":
-            if tool.name not in dialect.hosted_tools:
+            if not any(fnmatchcase(tool.type or tool.name, pattern) for pattern in dialect.hosted_tools):
                 self.refused.append(tool)
                 return
             entry = ToolEntry(tool, tool.name)
@@ -167,11 +170,9 @@ def arguments_object(call: Call) -> RawJson | None:
     if not call.arguments.strip():
         return b"{}"
     try:
-        text = plain(call.arguments).encode()
-        value = msgspec.json.decode(text, type=msgspec.Raw)
-    except (msgspec.DecodeError, UnicodeEncodeError):
+        value = bytes(_value.decode(plain(call.arguments)))
+    except (ValueError, RecursionError):
         return None
-    value = bytes(value).strip()
     return value if value.startswith(b"{") else None
 
 
@@ -187,8 +188,8 @@ def unwrap_freeform(arguments: RawText) -> RawText:
     the text it was.
     """
     try:
-        value = msgspec.json.decode(plain(arguments).encode(), type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeEncodeError):
+        value = _fields.decode(plain(arguments))
+    except (ValueError, RecursionError):
         return arguments
     wanted = value.get(FREEFORM_KEY)
     if wanted is None and len(value) == 1:

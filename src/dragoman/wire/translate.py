@@ -15,18 +15,34 @@ Each wire's folder has four modules with these entry points:
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import msgspec
 
 from dragoman.wire.adapt import adapt
+from dragoman.wire.chat import decode_request as chat_decode_request
+from dragoman.wire.chat import decode_stream as chat_decode_stream
+from dragoman.wire.chat import encode_request as chat_encode_request
+from dragoman.wire.chat import encode_stream as chat_encode_stream
+from dragoman.wire.decode_error import decode_error
 from dragoman.wire.dialect import Dialect, Limits
+from dragoman.wire.encode_error import encode_error
 from dragoman.wire.errors import Failure
 from dragoman.wire.events import Event
-from dragoman.wire.reading import read, sound
+from dragoman.wire.messages import decode_request as messages_decode_request
+from dragoman.wire.messages import decode_stream as messages_decode_stream
+from dragoman.wire.messages import encode_request as messages_encode_request
+from dragoman.wire.messages import encode_stream as messages_encode_stream
+from dragoman.wire.meter import UsageMeter
+from dragoman.wire.reading import NotJson, is_utf8, mended, read
 from dragoman.wire.repair import repair
+from dragoman.wire.responses import decode_request as responses_decode_request
+from dragoman.wire.responses import decode_stream as responses_decode_stream
+from dragoman.wire.responses import encode_request as responses_encode_request
+from dragoman.wire.responses import encode_stream as responses_encode_stream
+from dragoman.wire.same_wire import needs_check, same_meaning, top_level_fields
+from dragoman.wire.splice import ModelRewriter, splice_model
 from dragoman.wire.tools import ToolTable
 from dragoman.wire.turns import Recall, Request, Wire
 
@@ -34,18 +50,24 @@ __all__ = [
     "Dialect",
     "EncodedRequest",
     "Limits",
+    "ModelRewriter",
     "Peek",
     "Recall",
     "Request",
     "StreamDecoder",
     "StreamEncoder",
     "ToolTable",
+    "UsageMeter",
     "Wire",
     "decode_body",
+    "decode_error",
     "decode_request",
     "encode_body",
+    "encode_error",
     "encode_request",
+    "forward_request",
     "peek_request",
+    "splice_model",
     "stream_decoder",
     "stream_encoder",
 ]
@@ -111,8 +133,36 @@ class _Peek(msgspec.Struct):
 _peek = msgspec.json.Decoder(_Peek)
 
 
-def _half(wire: Wire, name: str) -> Any:
-    return importlib.import_module(f"dragoman.wire.{wire}.{name}")
+_DECODE_REQUEST: Mapping[Wire, Callable[[bytes], Request]] = {
+    "responses": responses_decode_request.decode,
+    "chat": chat_decode_request.decode,
+    "messages": messages_decode_request.decode,
+}
+_ENCODE_REQUEST: Mapping[Wire, Callable[..., tuple[bytes, list[str]]]] = {
+    "responses": responses_encode_request.encode,
+    "chat": chat_encode_request.encode,
+    "messages": messages_encode_request.encode,
+}
+_DECODER: Mapping[Wire, Callable[..., StreamDecoder]] = {
+    "responses": responses_decode_stream.Decoder,
+    "chat": chat_decode_stream.Decoder,
+    "messages": messages_decode_stream.Decoder,
+}
+_DECODE_BODY: Mapping[Wire, Callable[..., list[Event]]] = {
+    "responses": responses_decode_stream.decode_body,
+    "chat": chat_decode_stream.decode_body,
+    "messages": messages_decode_stream.decode_body,
+}
+_ENCODER: Mapping[Wire, Callable[..., StreamEncoder]] = {
+    "responses": responses_encode_stream.Encoder,
+    "chat": chat_encode_stream.Encoder,
+    "messages": messages_encode_stream.Encoder,
+}
+_ENCODE_BODY: Mapping[Wire, Callable[..., bytes]] = {
+    "responses": responses_encode_stream.encode_body,
+    "chat": chat_encode_stream.encode_body,
+    "messages": messages_encode_stream.encode_body,
+}
 
 
 def peek_request(wire: Wire, body: bytes) -> Peek:
@@ -121,7 +171,10 @@ def peek_request(wire: Wire, body: bytes) -> Peek:
     Raises:
         BadRequest: the body is not JSON, or these two are not what they must be.
     """
-    fields = read(_peek, sound(body))
+    try:
+        fields = read(_peek, body)
+    except NotJson:
+        fields = read(_peek, mended(body))
     return Peek(fields.model, bool(fields.stream))
 
 
@@ -131,7 +184,13 @@ def decode_request(wire: Wire, body: bytes) -> Request:
     Raises:
         BadRequest: with the JSON path of what is wrong.
     """
-    return _half(wire, "decode_request").decode(sound(body))
+    decode = _DECODE_REQUEST[wire]
+    if not is_utf8(body):
+        return decode(mended(body))
+    try:
+        return decode(body)
+    except NotJson:
+        return decode(mended(body))
 
 
 def encode_request(
@@ -167,10 +226,55 @@ def encode_request(
         user_turn_required=dialect.user_turn_required,
         billing_header=dialect.billing_header and wire == "messages",
     )
-    body, more = _half(wire, "encode_request").encode(
+    body, more = _ENCODE_REQUEST[wire](
         repaired, tools, model=model, dialect=dialect, limits=limits, stream=stream
     )
     return EncodedRequest(body, tools, (*shims, *more))
+
+
+def forward_request(
+    wire: Wire,
+    body: bytes,
+    *,
+    model: str,
+    dialect: Dialect,
+    stream: bool | None = None,
+    limits: Limits | None = None,
+    recall: Recall | None = None,
+) -> EncodedRequest:
+    """The request for an upstream of the client's own wire: the same bytes with only the model's name
+    replaced, or, where the profile asks for checks and something must change, a request written anew.
+
+    `EncodedRequest.shims` is empty when the bytes were kept.
+
+    Args:
+        wire: the wire of both sides.
+        body: the client's body.
+        model: the upstream's name of the model.
+        dialect: the upstream's quirks.
+        stream: whether to ask for a stream; None keeps what the client asked for.
+        limits: what the model can take.
+        recall: the session's memory of reasoning.
+
+    Raises:
+        BadRequest: with the JSON path of what is wrong.
+    """
+    if not needs_check(wire, body, dialect):
+        return EncodedRequest(splice_model(body, model), ToolTable())
+    request = decode_request(wire, body)
+    encoded = encode_request(
+        wire,
+        request,
+        model=model,
+        dialect=dialect,
+        stream=request.stream if stream is None else stream,
+        limits=limits,
+        recall=recall,
+    )
+    stripped = bool(dialect.strip_fields and dialect.strip_fields & top_level_fields(body))
+    if not stripped and same_meaning(request, decode_request(wire, encoded.body)):
+        return EncodedRequest(splice_model(body, model), encoded.tools)
+    return msgspec.structs.replace(encoded, shims=(*encoded.shims, "request written anew"))
 
 
 def stream_decoder(
@@ -185,7 +289,7 @@ def stream_decoder(
         id_seed: fresh letters and digits; calls that the upstream left without an id get one made from it.
         recall: the session's memory of reasoning, filled while the answer passes.
     """
-    return _half(wire, "decode_stream").Decoder(dialect=dialect, tools=tools, id_seed=id_seed, recall=recall)
+    return _DECODER[wire](dialect=dialect, tools=tools, id_seed=id_seed, recall=recall)
 
 
 def decode_body(
@@ -198,9 +302,7 @@ def decode_body(
     recall: Recall | None = None,
 ) -> list[Event]:
     """The events of an upstream's whole JSON answer."""
-    return _half(wire, "decode_stream").decode_body(
-        body, dialect=dialect, tools=tools, id_seed=id_seed, recall=recall
-    )
+    return _DECODE_BODY[wire](body, dialect=dialect, tools=tools, id_seed=id_seed, recall=recall)
 
 
 def stream_encoder(
@@ -215,9 +317,7 @@ def stream_encoder(
         response_id: a fresh id without prefix, letters and digits.
         created_at: Unix seconds.
     """
-    return _half(wire, "encode_stream").Encoder(
-        request=request, tools=tools, response_id=response_id, created_at=created_at
-    )
+    return _ENCODER[wire](request=request, tools=tools, response_id=response_id, created_at=created_at)
 
 
 def encode_body(
@@ -231,6 +331,6 @@ def encode_body(
 ) -> bytes:
     """A client's whole JSON answer: a fold of the same events. A `Fail` among them is the caller's to turn
     into an error answer (`encode_error`)."""
-    return _half(wire, "encode_stream").encode_body(
+    return _ENCODE_BODY[wire](
         events, request=request, tools=tools, response_id=response_id, created_at=created_at
     )

@@ -17,7 +17,7 @@ from dragoman.wire.ids import strict_id
 from dragoman.wire.repair import has_calls
 from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
 from dragoman.wire.thinking import ThinkingPlan, plan_thinking
-from dragoman.wire.tools import ToolEntry, ToolTable, arguments_object, arguments_text, wrap_freeform
+from dragoman.wire.tools import ToolEntry, ToolTable, arguments_object, wrap_freeform
 from dragoman.wire.turns import (
     Assistant,
     Call,
@@ -26,7 +26,6 @@ from dragoman.wire.turns import (
     Image,
     Note,
     Part,
-    RawJson,
     RawText,
     Reasoning,
     Request,
@@ -366,22 +365,19 @@ def _call(call: Call, tools: ToolTable, dialect: Dialect) -> Fields:
         "type": "function",
         "function": {
             "name": tools.upstream_name(call.name, call.namespace),
-            "arguments": quoted(_arguments(call, dialect)),
+            "arguments": _arguments(call, dialect),
         },
     }
 
 
-def _arguments(call: Call, dialect: Dialect) -> RawText:
+def _arguments(call: Call, dialect: Dialect) -> str | msgspec.Raw:
     """The arguments as a JSON string holds them; malformed ones are wrapped for upstreams that parse them."""
+    if call.arguments_json is not None:
+        return call.arguments_json.decode("utf-8", "replace")
     if call.kind == "freeform":
-        return _escaped(wrap_freeform(call.arguments))
-    text = arguments_text(call)
-    if not text.strip():
-        return b"{}"
+        return wrap_freeform(call.arguments).decode("utf-8", "replace")
+    if not call.arguments.strip():
+        return "{}"
     if dialect.valid_arguments and arguments_object(call) is None:
-        return _escaped(b'{"_raw":"' + text + b'"}')
-    return text
-
-
-def _escaped(value: RawJson) -> RawText:
-    return raw(value.decode("utf-8", "replace"))
+        return (b'{"_raw":"' + call.arguments + b'"}').decode("utf-8", "replace")
+    return quoted(call.arguments)

@@ -45,11 +45,6 @@ _SAMPLING = ("temperature", "top_p", "top_k")
 _EFFORTS = frozenset(get_args(Effort))
 
 
-class _Message(msgspec.Struct):
-    role: str
-    content: msgspec.Raw
-
-
 class _Block(msgspec.Struct):
     type: str
     text: msgspec.Raw = ABSENT
@@ -66,6 +61,19 @@ class _Block(msgspec.Struct):
     signature: str | None = None
     data: str | None = None
     tool_name: str = ""
+
+
+class _Message(msgspec.Struct):
+    role: str
+    content: list[_Block] | str
+
+
+class _RawMessage(msgspec.Struct):
+    content: msgspec.Raw
+
+
+class _RawBody(msgspec.Struct):
+    messages: list[_RawMessage]
 
 
 class _Source(msgspec.Struct):
@@ -138,11 +146,11 @@ class _Body(msgspec.Struct):
 
 _body = msgspec.json.Decoder(_Body)
 _blocks = msgspec.json.Decoder(list[_Block])
+_raw_body = msgspec.json.Decoder(_RawBody)
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _source = msgspec.json.Decoder(_Source)
 _tool = msgspec.json.Decoder(_Tool)
 _user_id = msgspec.json.Decoder(_UserId)
-_unparsed = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode(body: bytes) -> Request:
@@ -152,7 +160,8 @@ def decode(body: bytes) -> Request:
         BadRequest: with the JSON path of what is wrong.
     """
     fields = read(_body, body)
-    turns = [_turn(message, f"$.messages[{i}]") for i, message in enumerate(fields.messages)]
+    spelled = _Spelled(body)
+    turns = [_turn(message, i, spelled) for i, message in enumerate(fields.messages)]
     config = fields.output_config or _OutputConfig()
     choice, parallel = _choice(fields.tool_choice)
     return Request(
@@ -160,7 +169,7 @@ def decode(body: bytes) -> Request:
         model=fields.model,
         stream=bool(fields.stream),
         system=_texts(fields.system, "$.system") if is_set(fields.system) else (),
-        turns=tuple(turn for turn in turns if turn is not None),
+        turns=tuple(turns),
         tools=tuple(_tool_of(tool, f"$.tools[{i}]") for i, tool in enumerate(fields.tools or [])),
         tool_choice=choice,
         parallel_calls=parallel,
@@ -260,34 +269,46 @@ def _texts(value: msgspec.Raw, path: str) -> tuple[Text, ...]:
     """System text: a string or a list of text blocks."""
     if (text := text_of(value)) is not None:
         return (Text(text),) if text else ()
+    return _texts_of(read(_blocks, value, path), path)
+
+
+def _texts_of(blocks: list[_Block], path: str) -> tuple[Text, ...]:
     return tuple(
         Text(need_text(block.text, f"{path}[{i}].text"), cache_control=json_of(block.cache_control))
-        for i, block in enumerate(read(_blocks, value, path))
+        for i, block in enumerate(blocks)
         if block.type == "text"
     )
 
 
-def _turn(message: _Message, path: str) -> Turn | None:
+def _note(content: list[_Block] | str, path: str) -> tuple[Text, ...]:
+    if isinstance(content, str):
+        return (Text(raw(content)),) if content else ()
+    return _texts_of(content, f"{path}.content")
+
+
+def _turn(message: _Message, place: int, spelled: _Spelled) -> Turn:
+    path = f"$.messages[{place}]"
     match message.role:
         case "user":
-            return _user(message.content, f"{path}.content")
+            return _user(message.content, path)
         case "assistant":
-            return _assistant(message.content, f"{path}.content")
+            return _assistant(message.content, path, place, spelled)
         case "system":
-            return Note(_texts(message.content, f"{path}.content"))
+            return Note(_note(message.content, path))
         case other:
             raise BadRequest(f"Unknown role `{other}`", path=f"{path}.role")
 
 
-def _user(content: msgspec.Raw, path: str) -> User:
-    if (text := text_of(content)) is not None:
-        return User(parts=(Text(text),))
+def _user(content: list[_Block] | str, path: str) -> User:
+    if isinstance(content, str):
+        return User(parts=(Text(raw(content)),))
     results: list[Result] = []
     parts: list[Part] = []
-    for i, block in enumerate(read(_blocks, content, path)):
+    for i, block in enumerate(content):
+        where = f"{path}.content[{i}]"
         if block.type == "tool_result":
-            results.append(_result(block, f"{path}[{i}]"))
-        elif (part := _part(block, f"{path}[{i}]")) is not None:
+            results.append(_result(block, where))
+        elif (part := _part(block, where)) is not None:
             parts.append(part)
     return User(tuple(results), tuple(parts))
 
@@ -366,26 +387,38 @@ def _joined_texts(value: msgspec.Raw) -> RawText:
     return b"\\n\\n".join(text for text in texts if text)
 
 
-def _assistant(content: msgspec.Raw, path: str) -> Assistant:
-    if (text := text_of(content)) is not None:
-        return Assistant((Text(text),))
+class _Spelled:
+    """The blocks of a body as they were spelled, read only when a block has to be carried unread."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._messages: list[_RawMessage] | None = None
+
+    def block(self, message: int, block: int) -> RawJson:
+        if self._messages is None:
+            self._messages = _raw_body.decode(self._body).messages
+        return bytes(_raws.decode(self._messages[message].content)[block])
+
+
+def _assistant(content: list[_Block] | str, path: str, place: int, spelled: _Spelled) -> Assistant:
+    if isinstance(content, str):
+        return Assistant((Text(raw(content)),))
     parts: list[AssistantPart] = []
-    raws: list[msgspec.Raw] | None = None
-    for i, block in enumerate(read(_blocks, content, path)):
+    for i, block in enumerate(content):
+        where = f"{path}.content[{i}]"
         cache = json_of(block.cache_control)
         match block.type:
             case "text":
-                parts.append(Text(need_text(block.text, f"{path}[{i}].text"), cache_control=cache))
+                parts.append(Text(need_text(block.text, f"{where}.text"), cache_control=cache))
             case "thinking":
                 parts.append(_thought(text_of(block.thinking) or b"", block.signature or ""))
             case "redacted_thinking":
                 found = envelope.unwrap(block.data or "")
                 parts.append(found or Reasoning(carriers=(Carrier(kind="redacted", data=block.data or ""),)))
             case "tool_use":
-                parts.append(_call(block, f"{path}[{i}]", cache))
+                parts.append(_call(block, where, cache))
             case other:
-                raws = raws or read(_raws, content, path)
-                parts.append(Hosted("messages", other, bytes(raws[i]), cache_control=cache))
+                parts.append(Hosted("messages", other, spelled.block(place, i), cache_control=cache))
     return Assistant(tuple(parts))
 
 

@@ -1,0 +1,47 @@
+"""Requests for an upstream that speaks the client's own wire: forwarded byte for byte where possible.
+
+Prompt caches depend on the prefix bytes, so a request is only written anew when the provider's profile asks
+for checks on this wire and something in the conversation really has to change: a role the provider refuses,
+a broken pair of call and result, an odd call id, thinking nobody could verify, a tool nobody runs.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dragoman.wire.dialect import Dialect
+from dragoman.wire.turns import Request, Tool, Wire
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+ENVELOPE_MARK = b'"gw1.'
+"""How an envelope of ours begins inside a body: a session that moved to its own wire may still carry some."""
+
+
+def needs_check(wire: Wire, body: bytes, dialect: Dialect) -> bool:
+    """Whether a same-wire request must be read before it may be forwarded."""
+    return wire in dialect.checked or ENVELOPE_MARK in body
+
+
+def top_level_fields(body: bytes) -> frozenset[str]:
+    """The names of a body's own fields."""
+    return frozenset(_fields.decode(body))
+
+
+def same_meaning(before: Request, after: Request) -> bool:
+    """Whether two readings of a request say the same, spelling apart."""
+    return _comparable(before) == _comparable(after)
+
+
+def _comparable(request: Request) -> Request:
+    return msgspec.structs.replace(
+        request,
+        model="",
+        stream=False,
+        body=b"",
+        tools=tuple(_declared(tool) for tool in request.tools),
+    )
+
+
+def _declared(tool: Tool) -> Tool:
+    return tool if tool.kind == "hosted" else msgspec.structs.replace(tool, json=b"")
