@@ -13,7 +13,6 @@ from dragoman.config.environment import ZAI_ADDRESS, ZAI_KEY, read_environment
 from dragoman.config.paths import Home
 from dragoman.config.reading import KeyPath, Problem, dotted, read_table
 from dragoman.config.schema import Config, Origin, Settings, Source, check_base_address
-from dragoman.config.toml_lines import key_lines
 from dragoman.errors import DragomanError, ExitCode
 
 MAX_CONFIG_BYTES = 4 << 20
@@ -98,7 +97,6 @@ def parse_config(
     """
     name = str(file) if file is not None else "dragoman.toml"
     tree = _parse_toml(text or "", name)
-    lines = key_lines(text or "")
     origins: dict[str, Origin] = {dotted(path): "file" for path in _leaves(tree)}
 
     from_env, bad = read_environment(env)
@@ -112,7 +110,7 @@ def parse_config(
             _set(tree, tuple(key.split(".")), value, "flag", origins)
 
     settings = read_table(Settings, tree, (), problems)
-    source = Source(file=file, lines=lines, origins=origins)
+    source = Source(file=file, text=text or "", origins=origins)
     if settings is not None:
         problems += _contradictions(settings)
     places += [_place(problem, name, source) for problem in problems]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
@@ -56,7 +57,7 @@ def read_table(kind: type[S], table: Mapping[str, Any], path: KeyPath, problems:
     Returns:
         The struct, or None when something in it is wrong.
     """
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     before = len(problems)
     values: dict[str, Any] = {}
     for key, value in table.items():
@@ -115,6 +116,11 @@ def plain_reason(error: msgspec.ValidationError) -> str:
     """msgspec's words in ours: `expected int, got str`."""
     text = _AT.sub("", str(error)).replace("`", "")
     return text[:1].lower() + text[1:]
+
+
+@cache
+def _fields(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 def _without_none(kind: Any) -> Any:

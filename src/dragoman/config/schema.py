@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from dragoman.config.toml_lines import key_lines
 from dragoman.wire.turns import Effort, Wire
 
 Origin = str
@@ -23,7 +24,7 @@ Usd = Annotated[float, msgspec.Meta(ge=0)]
 
 Auth = Literal["token", "none"]
 LogLevel = Literal["debug", "info", "warning", "error", "critical"]
-KeyHeader = Literal["bearer", "x-api-key", "none"]
+KeyHeader = Literal["bearer", "x-api-key", "both", "none"]
 Modality = Literal["text", "image", "pdf"]
 SandboxLevel = Literal["best", "bubblewrap", "landlock", "none"]
 
@@ -279,12 +280,12 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         file: the file read, or None when there was none.
-        lines: key path -> line in that file.
+        text: what it said; keys are looked up in it when an error needs their line.
         origins: dotted key -> origin, for every value that is not a default.
     """
 
     file: Path | None = None
-    lines: Mapping[tuple[str | int, ...], int] = {}
+    text: str = ""
     origins: Mapping[str, Origin] = {}
 
     def origin(self, key: str) -> Origin:
@@ -293,10 +294,14 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     def line(self, *path: str | int) -> int | None:
         """The line of a key, or of the nearest table around it."""
+        lines = key_lines(self.text)
         for length in range(len(path), 0, -1):
-            if found := self.lines.get(path[:length]):
+            if found := lines.get(path[:length]):
                 return found
         return None
+
+    def __repr__(self) -> str:
+        return f"Source({str(self.file) if self.file else None!r})"
 
 
 class Config(Settings, frozen=True, kw_only=True):

@@ -1,0 +1,31 @@
+"""Opens the TOML files that are shipped beside this module."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from typing import Any
+
+
+def shipped_table(*path: str) -> dict[str, Any]:
+    """The content of a shipped TOML file.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+    """
+    return tomllib.loads(shipped_text(*path))
+
+
+def shipped_text(*path: str) -> str:
+    """The text of a shipped file.
+
+    Raises:
+        FileNotFoundError: there is none of that name.
+    """
+    return resources.files("dragoman.catalog").joinpath(*path).read_text(encoding="utf-8")
+
+
+def shipped_names(folder: str, suffix: str) -> list[str]:
+    """The names, without suffix, of the files shipped in a folder."""
+    files = resources.files("dragoman.catalog").joinpath(folder).iterdir()
+    return sorted(file.name.removesuffix(suffix) for file in files if file.name.endswith(suffix))
