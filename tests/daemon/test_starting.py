@@ -39,7 +39,7 @@ def test_a_first_start_makes_private_tokens_and_listening_sockets(env):
 def test_a_plan_survives_its_way_through_an_argument(env):
     plan = prepare(ServeOptions(port=0, workers=3, control_idle_s=1.5), env)
     assert ServePlan.from_json(plan.to_json()) == plan
-    assert (plan.workers, plan.control_idle_s) == (3, 1.5)
+    assert (plan.workers, plan.on_demand[0].role, plan.on_demand[0].idle_s) == (3, "control", 1.5)
     close(plan)
 
 

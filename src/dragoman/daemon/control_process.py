@@ -23,6 +23,7 @@ from dragoman.daemon.listening import (
     Listener,
     ParentLink,
     child_arguments,
+    offer_to_leave,
     report_failure,
     run_child,
     serve_until_told,
@@ -78,7 +79,7 @@ async def serve_control(
     leaving: list[asyncio.Task[None]] = []
 
     def on_link(link: ParentLink) -> None:
-        leaving.append(asyncio.create_task(_offer_to_leave(control, link, idle_s)))
+        leaving.append(asyncio.create_task(offer_to_leave(link, control.activity.idle_s, idle_s)))
 
     listener = Listener(socket.socket(fileno=fd), control_app(control))
     try:
@@ -86,12 +87,6 @@ async def serve_control(
     finally:
         for task in leaving:
             task.cancel()
-
-
-async def _offer_to_leave(control: Control, link: ParentLink, idle_s: float) -> None:
-    while (left_s := idle_s - control.activity.idle_s()) > 0:  # noqa: ASYNC110 - waiting for time itself
-        await asyncio.sleep(max(left_s, 0.05))
-    link.send("idle")
 
 
 def main() -> None:

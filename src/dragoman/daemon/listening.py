@@ -193,6 +193,19 @@ async def _started(server: _Server, task: asyncio.Task[None]) -> None:
         await asyncio.sleep(0)
 
 
+async def offer_to_leave(link: ParentLink, idle_for_s: Callable[[], float], idle_s: float) -> None:
+    """Tell the parent once nobody has needed us for `idle_s`.
+
+    Args:
+        link: to the parent.
+        idle_for_s: how long nobody has.
+        idle_s: how long is enough.
+    """
+    while (left_s := idle_s - idle_for_s()) > 0:  # noqa: ASYNC110 - waiting for time itself
+        await asyncio.sleep(max(left_s, 0.05))
+    link.send("idle")
+
+
 def child_arguments(argv: Sequence[str], *, extra: Sequence[str] = ()) -> argparse.Namespace:
     """Read a child's command line; all of it comes from the parent.
 

@@ -1,4 +1,4 @@
-"""What the parent answers on the control socket when the control process cannot be started."""
+"""What the parent answers on the socket of a child that cannot be started."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ import socket
 from dragoman.daemon.channel import Message
 
 
-def refuse_pending(listener_fd: int, reason: Message | None) -> None:
+def refuse_pending(listener_fd: int, role: str, reason: Message) -> None:
     """Answer every waiting connection 503 with the reason, and close it.
 
     Args:
         listener_fd: the listening unix socket; stays open.
+        role: who does not come: the control API has one shape of errors, a provider another.
         reason: `message` and `hint`.
     """
-    reason = reason or {}
-    body = json.dumps(
-        {
-            "error": reason.get("message", "the control process is not available"),
-            "error_code": "control_unavailable",
-            "next": reason.get("hint") or "dragoman logs",
-        }
-    ).encode()
+    message = reason.get("message", f"the {role} process is not available")
+    hint = reason.get("hint") or "dragoman logs"
+    code = f"{role}_unavailable"
+    answer = (
+        {"error": message, "error_code": code, "next": hint}
+        if role == "control"
+        else {"error": {"message": f"{message}; next: {hint}", "type": "server_error", "code": code}}
+    )
+    body = json.dumps(answer).encode()
     head = (
         "HTTP/1.1 503 Service Unavailable\r\n"
         "content-type: application/json\r\n"

@@ -21,8 +21,8 @@ from dragoman.config.load import is_loopback, load_config
 from dragoman.config.paths import Home, resolve_home
 from dragoman.config.tokens import ensure_control_token, ensure_data_token
 from dragoman.daemon.health import url_of
-from dragoman.daemon.plan import ServePlan
-from dragoman.daemon.where import read_daemon_json
+from dragoman.daemon.plan import OnDemand, ServePlan
+from dragoman.daemon.where import read_daemon_json, rehearsal_socket
 from dragoman.errors import DragomanError
 from dragoman.process.identity import own_identity
 from dragoman.process.locks import FileLock, LockHeld
@@ -129,7 +129,8 @@ def prepare(
         warn(f"listening beyond this machine: {gateway.host} can be reached by others who have a token")
     ensure_data_token(home)
     ensure_control_token(home)
-    unix = [_bind_unix(path) for path in (home.gateway_socket, home.control_socket)]
+    paths = (home.gateway_socket, home.control_socket, rehearsal_socket(home))
+    for_gateway, for_control, for_rehearsal = (_bind_unix(path).detach() for path in paths)
     argv = [sys.executable, "-P", "-m"]
     flags = {name: value for name, value in options.flags.items() if value is not None}
     common = ["--config", str(home.config_file), "--flags", json.dumps(flags)]
@@ -138,18 +139,24 @@ def prepare(
         version=__version__,
         started_at=own_identity().started_at,
         tcp_fd=tcp.detach(),
-        gateway_fd=unix[0].detach(),
-        control_fd=unix[1].detach(),
+        gateway_fd=for_gateway,
         lock_fd=lock_fd,
         ready_fd=options.ready_fd,
         daemon_json=str(home.daemon_json),
-        sockets=(str(home.gateway_socket), str(home.control_socket)),
+        sockets=tuple(str(path) for path in paths),
         log_file=str(home.logs / "daemon.log"),
         stderr_file=str(home.logs / "stderr.log"),
         gateway_argv=(*argv, "dragoman.daemon.gateway_process", *common),
-        control_argv=(*argv, "dragoman.daemon.control_process", *common),
+        on_demand=(
+            OnDemand(
+                "control",
+                for_control,
+                (*argv, "dragoman.daemon.control_process", *common),
+                options.control_idle_s,
+            ),
+            OnDemand("rehearsal", for_rehearsal, (*argv, "dragoman.daemon.rehearsal_process", *common)),
+        ),
         workers=gateway.workers,
-        control_idle_s=options.control_idle_s,
         drain_s=options.drain_s,
     )
 

@@ -3,8 +3,8 @@ a clean end.
 
 One thread, one selector, the standard library alone. The parent never reads a request: it binds, it waits.
 
-The control socket is watched here while no control process serves it. A gateway that connects waits in the
-kernel's queue; the first such connection starts the process, and connections that arrive while an idle one
+The socket of a child that runs on demand is watched here while nobody serves it. Whoever connects waits in
+the kernel's queue; the first such connection starts the child, and connections that arrive while an idle one
 is leaving simply wait for its successor.
 """
 
@@ -21,21 +21,18 @@ from dragoman.daemon.channel import Message
 from dragoman.daemon.children import Child, ChildState, start_child
 from dragoman.daemon.health import is_healthy
 from dragoman.daemon.log import JsonLog
-from dragoman.daemon.plan import ServePlan
+from dragoman.daemon.plan import OnDemand, ServePlan
 from dragoman.daemon.refusal import refuse_pending
 
 # A gateway that lived this long and then died is replaced at once; a younger one ever more slowly.
 _STEADY_S = 10.0
 _FIRST_BACKOFF_S = 0.2
 _MAX_BACKOFF_S = 10.0
-# After a failed start of control, requests are told so at once for this long instead of trying again.
-_CONTROL_PAUSE_S = 1.0
-# Control holds no model streams, only console pages and events, which reconnect.
-_CONTROL_GRACE_S = 3.0
+# After a failed start on demand, requests are told so at once for this long instead of trying again.
+_REFUSE_S = 1.0
 _KILL_MARGIN_S = 2.0
 
 GATEWAY = "gateway"
-CONTROL = "control"
 
 
 class Supervisor:
@@ -72,8 +69,9 @@ class Supervisor:
         # Index of a gateway to start again, and when.
         self._restarts: dict[int, float] = {}
         self._backoff_s: dict[int, float] = {}
-        self._control_refused_until = 0.0
-        self._control_refusal: Message | None = None
+        self._on_demand = {child.role: child for child in plan.on_demand}
+        # Role of a child that could not start: until when its callers are refused, and why.
+        self._refusals: dict[str, tuple[float, Message]] = {}
 
     @property
     def failure(self) -> Message | None:
@@ -96,7 +94,8 @@ class Supervisor:
         try:
             for index in range(self._plan.workers):
                 self._start_gateway(index)
-            self._watch_control()
+            for wanted in self._plan.on_demand:
+                self._watch(wanted)
             while not self._done():
                 self._step(wake_read)
             return 0 if self._failure is None else 1
@@ -119,8 +118,8 @@ class Supervisor:
             if key.data == "wake":
                 for number in os.read(wake_read, 4096):
                     self._on_signal(number)
-            elif key.data == CONTROL:
-                self._on_knock()
+            elif isinstance(key.data, OnDemand):
+                self._on_knock(key.data)
             elif isinstance(key.data, Child):
                 self._on_channel(key.data)
         self._reap()
@@ -134,8 +133,6 @@ class Supervisor:
         ]
         if self._stopping:
             moments.append(self._stop_by)
-        if self._control_refused_until > self._clock():
-            moments.append(self._control_refused_until)
         return max(0.0, min(moments) - self._clock()) if moments else None
 
     def _on_signal(self, number: int) -> None:
@@ -189,28 +186,34 @@ class Supervisor:
         self._restarts[child.index] = self._clock() + backoff_s
         self._backoff_s[child.index] = min(_MAX_BACKOFF_S, max(_FIRST_BACKOFF_S, 2 * backoff_s))
 
-    # control
+    # children on demand
 
-    def _watch_control(self) -> None:
-        if self._plan.control_fd not in self._selector.get_map():
-            self._selector.register(self._plan.control_fd, selectors.EVENT_READ, CONTROL)
+    def _watch(self, wanted: OnDemand) -> None:
+        if wanted.fd not in self._selector.get_map():
+            self._selector.register(wanted.fd, selectors.EVENT_READ, wanted)
 
-    def _on_knock(self) -> None:
-        if self._clock() < self._control_refused_until:
-            refuse_pending(self._plan.control_fd, self._control_refusal)
+    def _on_knock(self, wanted: OnDemand) -> None:
+        refused_until, reason = self._refusals.get(wanted.role, (0.0, {}))
+        if self._clock() < refused_until:
+            refuse_pending(wanted.fd, wanted.role, reason)
             return
-        self._selector.unregister(self._plan.control_fd)
-        fd = self._plan.control_fd
-        idle = ("--idle-s", str(self._plan.control_idle_s))
-        self._start(CONTROL, 0, (*self._plan.control_argv, "--unix-fd", str(fd), *idle), (fd,))
+        self._selector.unregister(wanted.fd)
+        argv = (*wanted.argv, "--unix-fd", str(wanted.fd), "--idle-s", str(wanted.idle_s))
+        self._start(wanted.role, 0, argv, (wanted.fd,))
 
-    def _on_control_end(self, child: Child) -> None:
+    def _on_demand_end(self, child: Child) -> None:
         if self._stopping:
             return
+        wanted = self._on_demand[child.role]
         if child.state is ChildState.STARTING:
-            self._control_refusal = child.failure or {"message": "the control process could not be started"}
-            self._control_refused_until = self._clock() + _CONTROL_PAUSE_S
-        self._watch_control()
+            self._refuse(
+                wanted, child.failure or {"message": f"the {child.role} process could not be started"}
+            )
+        self._watch(wanted)
+
+    def _refuse(self, wanted: OnDemand, reason: Message) -> None:
+        self._refusals[wanted.role] = (self._clock() + _REFUSE_S, reason)
+        refuse_pending(wanted.fd, wanted.role, reason)
 
     # any child
 
@@ -227,9 +230,8 @@ class Supervisor:
             elif role == GATEWAY:
                 self._restarts[index] = self._clock() + _MAX_BACKOFF_S
             else:
-                self._control_refusal = failure
-                self._control_refused_until = self._clock() + _CONTROL_PAUSE_S
-                self._watch_control()
+                self._refuse(self._on_demand[role], failure)
+                self._watch(self._on_demand[role])
             return
         self._children.append(child)
         self._selector.register(child.channel, selectors.EVENT_READ, child)
@@ -255,7 +257,7 @@ class Supervisor:
             case "failed":
                 child.failure = message
             case "idle":
-                child.drain(_CONTROL_GRACE_S)
+                child.drain(self._grace_s(child))
             case _:
                 pass
 
@@ -281,7 +283,7 @@ class Supervisor:
             if child.role == GATEWAY:
                 self._on_gateway_end(child)
             else:
-                self._on_control_end(child)
+                self._on_demand_end(child)
 
     # the end
 
@@ -297,16 +299,21 @@ class Supervisor:
             self._restarts.clear()
             self._log.write("info", "stopping", patient=patient)
             # Nobody new: the children close their copies when they drain.
-            if self._plan.control_fd in self._selector.get_map():
-                self._selector.unregister(self._plan.control_fd)
-            for fd in (self._plan.tcp_fd, self._plan.gateway_fd, self._plan.control_fd):
+            for wanted in self._plan.on_demand:
+                if wanted.fd in self._selector.get_map():
+                    self._selector.unregister(wanted.fd)
+            for fd in self._plan.listening_fds:
                 socket.close(fd)
         self._stop_by = now + self._plan.drain_s + _KILL_MARGIN_S if patient else now
         for child in self._children:
             if patient:
-                child.drain(_CONTROL_GRACE_S if child.role == CONTROL else self._plan.drain_s)
+                child.drain(self._grace_s(child))
             else:
                 child.kill()
+
+    def _grace_s(self, child: Child) -> float:
+        wanted = self._on_demand.get(child.role)
+        return self._plan.drain_s if wanted is None else min(wanted.grace_s, self._plan.drain_s)
 
 
 def _noted(number: int, frame: object) -> None:

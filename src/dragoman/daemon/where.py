@@ -1,9 +1,10 @@
-"""Where the daemon of a home is: `run/daemon.json`, checked against the process it names."""
+"""Where the daemon of a home and its parts are: `run/daemon.json`, checked against the process it names."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dragoman.config.files import read_small_file
@@ -50,6 +51,11 @@ class DaemonNote:
     def pid(self) -> int:
         """The parent's process id."""
         return self.identity.pid
+
+
+def rehearsal_socket(home: Home) -> Path:
+    """Where the embedded model answers, an ordinary provider but for the unix socket."""
+    return home.control_socket.with_name("rehearsal.sock")
 
 
 def read_daemon_json(home: Home) -> DaemonNote | None:
