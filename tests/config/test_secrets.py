@@ -11,6 +11,7 @@ from dragoman.config.secrets import (
     KeyringMissing,
     describe_key,
     find_key,
+    find_keys,
     remove_key,
     store_key,
     stored_key_names,
@@ -33,6 +34,23 @@ def test_a_key_is_found_where_its_source_says(home: Home) -> None:
         )
     ]
     assert found == ["from-env", "from-ring", "from-file", "from-file", "from-store"]
+
+
+def test_all_keys_found_have_an_id_and_a_place_and_show_no_secret(home: Home) -> None:
+    store_key(home, "zai", "same")
+    sources = [
+        KeySource(env="A", max_concurrency=2),
+        KeySource(env="NONE"),
+        KeySource(stored="zai"),
+        KeySource(env="B"),
+    ]
+    keys = find_keys(sources, {"A": "same", "B": "other"}, home)
+    assert [(key.secret, key.place, key.max_concurrency) for key in keys] == [
+        ("same", "environment A", 2),
+        ("other", "environment B", None),
+    ]
+    assert len({key.id for key in keys}) == 2
+    assert "same" not in repr(keys)
 
 
 def test_a_key_that_is_absent_or_empty_is_none(home: Home) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
 
@@ -28,6 +30,23 @@ class BadKey(DragomanError):
 
     code = "bad_key"
     exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class FoundKey:
+    """A key of a provider.
+
+    Attributes:
+        id: names it in ledger, logs and slot files.
+        secret: the key itself; never shown.
+        place: where it was found, for people.
+        max_concurrency: requests at a time with this key; the provider's when None.
+    """
+
+    id: str
+    secret: str = field(repr=False)
+    place: str
+    max_concurrency: int | None = None
 
 
 def ask_system_keyring(entry: str) -> str | None:
@@ -69,6 +88,32 @@ def find_key(
         content = read_small_file(_key_path(source, env, home), max_bytes=64 * 1024)
         found = content.decode("utf-8", "replace") if content else None
     return (found or "").strip() or None
+
+
+def find_keys(
+    sources: Iterable[KeySource],
+    env: Mapping[str, str],
+    home: Home,
+    *,
+    ask_keyring: KeyringLookup = ask_system_keyring,
+) -> list[FoundKey]:
+    """The keys that are there, in order, each once; a gateway calls this when it starts and reloads.
+
+    Raises:
+        KeyringMissing: see `ask_system_keyring`.
+    """
+    found: dict[str, FoundKey] = {}
+    for source in sources:
+        secret = find_key(source, env, home, ask_keyring=ask_keyring)
+        if secret is not None:
+            key = FoundKey(key_id(secret), secret, describe_key(source), source.max_concurrency)
+            found.setdefault(key.id, key)
+    return list(found.values())
+
+
+def key_id(secret: str) -> str:
+    """A short name for a key that tells nothing about it: the start of its sha256."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def describe_key(source: KeySource) -> str:
