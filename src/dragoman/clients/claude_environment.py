@@ -51,6 +51,7 @@ _TOOL_HOMES = {
 }
 
 RUN_HEADER = "x-dragoman-run"
+_LOCALE = re.compile(r"LC_[A-Z]+")
 _RUN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -114,7 +115,7 @@ def plan_worker_environment(
     if not _RUN_ID.fullmatch(launch.run_id):
         raise RunIdInvalid(f"{launch.run_id[:40]!r} cannot be a run id: letters, digits and . _ : - only")
     kept = {name: env[name] for name in _KEPT if env.get(name)}
-    kept |= {name: value for name, value in env.items() if name.startswith("LC_")}
+    kept |= {name: value for name, value in env.items() if _LOCALE.fullmatch(name)}
     kept["PATH"] = absolute_path(env.get("PATH", "")) or "/usr/local/bin:/usr/bin:/bin"
     if user_home is not None:
         for name, folder in _TOOL_HOMES.items():
