@@ -1,18 +1,14 @@
 """Previewing and applying a worker's delta."""
-# pathlib knows neither names that are bytes nor open folders.
-# ruff: noqa: PTH101, PTH104, PTH105, PTH108, PTH115, PTH123
 
 from __future__ import annotations
 
-import os
 import secrets
-import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from .changes import NO_MODE, Change, diff_trees
+from .changes import Change, diff_trees
 from .conflicts import Conflict
 from .delta import diff_patch
 from .errors import (
@@ -24,11 +20,12 @@ from .errors import (
     TokenRequired,
 )
 from .git import Git
-from .journal import Identity, Journal, Step, journal_file, write_journal
+from .journal import Journal, journal_file, write_journal
 from .keep import Keep
 from .locks import drop_index_lock, repository_key, repository_lock, take_index_lock
 from .names import shown
 from .plan import DirtyOverlap, Plan, conflict_list, plan_apply
+from .prepare import folder_mode, prepare_files
 from .recover import recover_one
 from .repository import Repository, open_repository
 from .store import Applied, Workspace, note_applied
@@ -130,7 +127,7 @@ def preview(
     keep = workspace.keep(git)
     patch = b""
     if with_patch and plan.target is not None and not plan.conflicts:
-        patch = diff_patch(keep, plan.ours.tree, plan.target)
+        patch = diff_patch(keep, plan.ours, plan.target)
     return Preview(
         token=plan.token,
         base=workspace.base,
@@ -224,7 +221,7 @@ def _recover_first(store: Path, repository: Repository) -> None:
 def _display(keep: Keep, plan: Plan) -> tuple[Change, ...]:
     if plan.target is None or not plan.changes:
         return ()
-    return diff_trees(keep, plan.ours.tree, plan.target, renames=True, lines=True)
+    return diff_trees(keep, plan.ours, plan.target, renames=True, lines=True)
 
 
 def _left_out(plan: Plan) -> tuple[str, ...]:
@@ -303,32 +300,17 @@ class _Work:
 
     def _prepare(self, journal: Journal, plan: Plan, token: str) -> Journal:
         """Write every new file beside the user's tree and look at every old one."""
-        assert plan.target is not None
         root = self.repository.root
-        new_folder, old_folder = journal.staging / "new", journal.staging / "old"
-        for folder in (journal.staging, new_folder, old_folder):
-            folder.mkdir(mode=0o700)
-        _stage(self.workspace.keep(self.git), plan, new_folder, self.lock_fd)
-        top = stat.S_IMODE(root.stat().st_mode)
-        steps: list[Step] = []
-        for number, change in enumerate(plan.changes):
-            path = os.fsencode(root) + b"/" + change.name
-            old = os.lstat(path) if change.old_mode != NO_MODE else None
-            new = None
-            if change.new_mode != NO_MODE:
-                prepared = os.fsencode(new_folder) + b"/" + change.name
-                _finish(prepared, change, old, top, crlf=change.name in plan.crlf)
-                new = Identity.of(os.lstat(prepared))
-            steps.append(Step(number, change.name, Identity.of(old) if old else None, new))
+        steps = prepare_files(self.workspace.keep(self.git), root, journal.staging, plan, self.lock_fd)
         self._check_unmoved(plan)
-        new_folders, old_folders = folders_of(root, tuple(steps))
+        new_folders, old_folders = folders_of(root, steps)
         return replace(
             journal,
             phase="writing",
-            steps=tuple(steps),
+            steps=steps,
             new_folders=new_folders,
             old_folders=old_folders,
-            folder_mode=0o700 | (top & 0o775),
+            folder_mode=folder_mode(root),
             entry=self._entry(plan, token),
         )
 
@@ -338,7 +320,7 @@ class _Work:
         said = keep.run(
             *("diff-files", "-z", "--name-only", "--ignore-submodules=all"),
             work_tree=self.repository.root,
-            index=plan.ours.index,
+            index=plan.index,
         )
         moved = set(said.out.split(b"\0")) & {change.name for change in plan.changes}
         if moved or (self.repository.head() or self.workspace.head) != plan.head:
@@ -399,56 +381,3 @@ def _staging_place(repository: Repository) -> Path:
     if repository.git_dir.stat().st_dev == repository.root.stat().st_dev:
         return repository.git_dir
     return repository.root
-
-
-def _stage(keep: Keep, plan: Plan, folder: Path, lock_fd: int) -> None:
-    """Write the new files as a checkout would, with the attributes of the target tree."""
-    assert plan.target is not None
-    names = [change.name for change in plan.changes if change.new_mode != NO_MODE]
-    if not names:
-        return
-    index = keep.dir / "index.target"
-    index.unlink(missing_ok=True)
-    keep.run("read-tree", plan.target, index=index)
-    keep.run(
-        *("checkout-index", "-z", "--stdin"),
-        work_tree=folder,
-        index=index,
-        stdin=b"\0".join(names) + b"\0",
-        pass_fds=(lock_fd,),
-    )
-
-
-def _finish(path: bytes, change: Change, old: os.stat_result | None, top_mode: int, *, crlf: bool) -> None:
-    """Give a prepared file the line endings, permissions and owner its predecessor had."""
-    details = os.lstat(path)
-    if not stat.S_ISREG(details.st_mode):
-        return
-    if crlf:
-        _write_crlf(path)
-    executable = change.new_mode == "100755"
-    if old is not None and stat.S_ISREG(old.st_mode):
-        mode = stat.S_IMODE(old.st_mode) & 0o777
-        if executable != bool(mode & 0o100):
-            mode = mode | ((mode & 0o444) >> 2) if executable else mode & ~0o111
-        if (old.st_uid, old.st_gid) != (details.st_uid, details.st_gid):
-            _give(path, old)
-    else:
-        mode = 0o600 | (top_mode & 0o664)
-        mode |= 0o100 | (top_mode & (mode & 0o444) >> 2) if executable else 0
-    os.chmod(path, mode)
-
-
-def _give(path: bytes, old: os.stat_result) -> None:
-    try:
-        os.chown(path, old.st_uid, old.st_gid, follow_symlinks=False)
-    except PermissionError:
-        return  # only root may; the file is then ours, as after a checkout by git
-
-
-def _write_crlf(path: bytes) -> None:
-    with open(path, "r+b") as file:
-        content = file.read()
-        if b"\r\n" not in content:
-            file.seek(0)
-            file.write(content.replace(b"\n", b"\r\n"))

@@ -1,6 +1,6 @@
 """What must be true of the user's files on disk before a change may be written over them."""
 # pathlib knows neither names that are bytes nor open folders.
-# ruff: noqa: PTH101, PTH104, PTH105, PTH108, PTH115, PTH123
+# ruff: noqa: PTH115
 
 from __future__ import annotations
 

@@ -153,8 +153,8 @@ def _take_snapshot_base(
     taken = take_snapshot(keep, repository.root, repository.index, scratch, untracked=dirty == "snapshot")
     head_tree = keep.tree_of(head)
     if dirty == "snapshot":
-        return head if taken.tree == head_tree else keep.commit(taken.tree, [head], _SNAPSHOT_MESSAGE)
-    names = split_names(keep.run("diff-tree", "-r", "-z", "--name-only", head_tree, taken.tree).out)
+        return head if taken == head_tree else keep.commit(taken, [head], _SNAPSHOT_MESSAGE)
+    names = split_names(keep.run("diff-tree", "-r", "-z", "--name-only", head_tree, taken).out)
     listed = keep.run(
         *("ls-files", "-z", "--others", "--exclude-standard", "--directory", "--no-empty-directory"),
         work_tree=repository.root,

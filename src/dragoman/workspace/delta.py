@@ -20,8 +20,9 @@ from .errors import GitFailed, InvalidRequest, WorkspaceDamaged
 from .git import Git
 from .keep import Keep
 from .names import is_under, shown, unshown
-from .snapshot import Skipped, Snapshot, split_names, take_snapshot
+from .snapshot import Skipped, find_changed, hash_files, split_names
 from .store import Workspace, check_tree
+from .trees import edit_tree
 
 _IGNORED_LISTED = 100
 _INDEX_LIMIT_BYTES = 256 * 1024 * 1024
@@ -100,7 +101,7 @@ def delta(
     git = git or Git.find()
     taken = take_result(workspace, git, include_ignored)
     keep = workspace.keep(git)
-    listed, total = _ignored(workspace, keep, taken, include_ignored) if ignored else ((), 0)
+    listed, total = _ignored(workspace, keep, include_ignored) if ignored else ((), 0)
     return Delta(
         base_tree=workspace.base_tree,
         tree=taken.tree,
@@ -136,13 +137,20 @@ def diff_patch(keep: Keep, old: str, new: str, paths: Sequence[str] = ()) -> byt
     ).out
 
 
-def take_result(
-    workspace: Workspace, git: Git, include_ignored: Sequence[str] = (), scratch: Path | None = None
-) -> Snapshot:
+@dataclass(frozen=True)
+class Result:
+    """The worker's files as a tree in the keep, and files that could not be part of it."""
+
+    tree: str
+    skipped: tuple[Skipped, ...]
+
+
+def take_result(workspace: Workspace, git: Git, include_ignored: Sequence[str] = ()) -> Result:
     """Turn the worker's files into a tree in the keep.
 
     Raises:
         WorkspaceDamaged: the tree, its `.git`, its index or the base's objects are gone.
+        InvalidRequest: no ignored file has one of the names to include.
     """
     check_tree(workspace)
     keep = workspace.keep(git)
@@ -151,10 +159,13 @@ def take_result(
             f"the commit workspace {workspace.id} started from is no longer in {workspace.repository}",
             hint=f"the worker's files are still in {workspace.path}",
         )
-    scratch = scratch or keep.dir / "index.result"
-    wanted = _tracked_by_worker(workspace, keep)
-    asked = _matching(workspace, keep, include_ignored)
-    return take_snapshot(keep, workspace.path, keep.index, scratch, untracked=True, names=[*wanted, *asked])
+    names = find_changed(keep, workspace.path, keep.index, untracked=True)
+    hint = _worker_hint(workspace, keep)
+    names |= hint.forced
+    names.update(_matching(workspace, keep, include_ignored))
+    found = hash_files(keep, workspace.path, keep.dir / "index.result", names, own_disk=True)
+    edits = {name: entry for name, entry in found.entries.items() if entry or name not in hint.sparse}
+    return Result(edit_tree(keep, workspace.base_tree, edits), found.skipped)
 
 
 def _matching(workspace: Workspace, keep: Keep, include: Sequence[str]) -> list[bytes]:
@@ -175,45 +186,73 @@ def _matching(workspace: Workspace, keep: Keep, include: Sequence[str]) -> list[
     return found
 
 
-def _tracked_by_worker(workspace: Workspace, keep: Keep) -> list[bytes]:
-    """Name the files the worker's own index has and ours has not.
+@dataclass(frozen=True)
+class _Hint:
+    """What the worker's index adds to the sight of its files: added by force, and left out as sparse."""
 
-    Such a file was added by force (`git add -f`). The index is the worker's: it is read as data, from a
-    copy, and a file git cannot read is no hint at all.
+    forced: frozenset[bytes] = frozenset()
+    sparse: frozenset[bytes] = frozenset()
+
+
+def _worker_hint(workspace: Workspace, keep: Keep) -> _Hint:
+    """Read the worker's index for files it added by force (`git add -f`) and folders it does not check out.
+
+    The index is the worker's: it is read as data, from a copy, and one that git cannot read is no hint at
+    all.
     """
     copy = keep.dir / "index.worker"
+    if _is_untouched(workspace.path / ".git" / "index", keep.index):
+        return _Hint()
     try:
         descriptor = os.open(workspace.path / ".git" / "index", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return []
+        return _Hint()
     with os.fdopen(descriptor, "rb") as source:
         details = os.fstat(descriptor)
         if not stat.S_ISREG(details.st_mode) or details.st_size > _INDEX_LIMIT_BYTES:
-            return []
+            return _Hint()
         copy.write_bytes(source.read())
     try:
-        theirs = set(split_names(keep.run("ls-files", "-z", index=copy).out))
+        # Our sparse patterns must not be applied to it: they would clear the very marks that are looked for.
+        listed = keep.run("-c", "core.sparseCheckout=false", "ls-files", "-z", "-t", index=copy).out
         ours = set(split_names(keep.run("ls-files", "-z", index=keep.index).out))
     except GitFailed:
-        return []
+        return _Hint()
     finally:
         copy.unlink(missing_ok=True)
-    return sorted(theirs - ours)
+    tagged = split_names(listed)
+    return _Hint(
+        forced=frozenset(line[2:] for line in tagged) - ours,
+        sparse=frozenset(line[2:] for line in tagged if line.startswith(b"S ")),
+    )
 
 
-def _ignored(
-    workspace: Workspace, keep: Keep, taken: Snapshot, include: Sequence[str]
-) -> tuple[tuple[IgnoredFile, ...], int]:
+def _is_untouched(theirs: Path, ours: Path) -> bool:
+    """Tell whether the worker's index is still the copy it was given, by size and time."""
+    try:
+        left, right = theirs.lstat(), ours.lstat()
+    except OSError:
+        return False
+    return (left.st_size, left.st_mtime_ns) == (right.st_size, right.st_mtime_ns)
+
+
+def _ignored(workspace: Workspace, keep: Keep, include: Sequence[str]) -> tuple[tuple[IgnoredFile, ...], int]:
     """List ignored files, but for those copied in at the start and unchanged since."""
     listed = keep.run(
         *("ls-files", "-z", "--others", "--ignored", "--exclude-standard", "--directory"),
         work_tree=workspace.path,
-        index=taken.index,
+        index=keep.index,
     )
+    tops = frozenset(unshown(name).rstrip(b"/") for name in include)
     copied = dict(workspace.included)
-    names = [n for n in split_names(listed.out) if not _is_as_copied(workspace, n, copied.get(shown(n)))]
+    names = [
+        name
+        for name in split_names(listed.out)
+        if not is_under(name.rstrip(b"/"), tops)
+        and not _is_as_copied(workspace, name, copied.get(shown(name)))
+    ]
     first = names[:_IGNORED_LISTED]
-    return tuple(_explain(workspace, keep, taken.index, first)), len(names)
+    return tuple(_explain(workspace, keep, keep.index, first)), len(names)
 
 
 def _is_as_copied(workspace: Workspace, name: bytes, digest: str | None) -> bool:

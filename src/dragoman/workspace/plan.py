@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from .changes import GITLINK, NO_MODE, Change, diff_raw, diff_trees, read_diff
@@ -17,8 +18,10 @@ from .keep import Keep
 from .merge import merge_trees
 from .names import is_under, printable, unshown
 from .repository import Repository
-from .snapshot import Skipped, Snapshot, take_snapshot
+from .settings import is_true
+from .snapshot import Skipped, copy_index, hash_files, read_index, split_names
 from .store import Workspace
+from .trees import Entry, edit_tree, look_up
 
 DirtyOverlap = Literal["refuse", "merge"]
 
@@ -31,7 +34,8 @@ class Plan:
         token: names exactly this plan; see `plan_token`.
         head: the user's HEAD commit.
         result_tree: the worker's whole result.
-        ours: the user's files now, with the index that knows their stat data.
+        ours: a tree of the user's files: HEAD's, but for the files the delta concerns, which are as on disk.
+        index: an index of just those files, with their stat data.
         target: the tree the user's files would become; None with conflicts from the merge.
         changes: what would be written, without renames: one entry for each file.
         conflicts: what stands in the way.
@@ -44,7 +48,8 @@ class Plan:
     token: str
     head: str
     result_tree: str
-    ours: Snapshot
+    ours: str
+    index: Path
     target: str | None
     changes: tuple[Change, ...]
     conflicts: tuple[Conflict, ...]
@@ -89,36 +94,38 @@ def plan_apply(
     everything = diff_trees(keep, base_tree, result.tree, renames=False)
     if not everything and not result.skipped:
         raise NoChanges(f"workspace {workspace.id} holds no change against its base")
-    wanted = _choose(keep, workspace, result, everything, paths)
-    theirs = result.tree if wanted is None else _part(keep, base_tree, everything, wanted)
+    wanted = _choose(keep, workspace, result.tree, everything, paths)
     chosen = tuple(change for change in everything if wanted is None or change.name in wanted)
+    theirs = result.tree
+    if wanted is not None:
+        theirs = edit_tree(keep, base_tree, {change.name: _entry(change) for change in chosen})
 
     head = repository.head() or workspace.head
-    ours = take_snapshot(
-        keep,
-        repository.root,
-        repository.index,
-        keep.dir / "index.ours",
-        untracked=False,
-        names=[change.name for change in chosen],
-    )
-    merge = merge_trees(keep, workspace.base, base_tree, ours.tree, theirs)
-    raw = b"" if merge.conflicts else diff_raw(keep, ours.tree, merge.tree, renames=False)
-    changes = read_diff(raw)
-    since_base = {change.name: change for change in diff_trees(keep, base_tree, ours.tree, renames=False)}
+    ours = _look_at_users(keep, repository, head, [change.name for change in chosen])
+    while True:
+        merge = merge_trees(keep, workspace.base, base_tree, ours.tree, theirs)
+        raw = b"" if merge.conflicts else diff_raw(keep, ours.tree, merge.tree, renames=False)
+        changes = read_diff(raw)
+        # A merge may follow a moved folder to files that were not looked at yet.
+        more = {change.name for change in changes} - ours.disk.keys()
+        if not more:
+            break
+        ours = _look_at_users(keep, repository, head, [*ours.disk, *more])
+
     conflicts = list(merge.conflicts)
     if wanted is None:
         conflicts += _unsupported(result.skipped)
+    conflicts += _unsupported(ours.unreadable)
     conflicts += _submodules(chosen)
     if not merge.conflicts:
-        conflicts += _moved(keep, base_tree, ours.tree, chosen, since_base)
+        conflicts += _moved(keep, base_tree, ours, chosen)
+    at_base = {change.name: _old_entry(change) for change in everything}
+    changed_since = {name for name, entry in ours.disk.items() if entry != at_base.get(name)}
     if on_dirty == "refuse":
         touched = {change.name for change in changes} | {conflict.name for conflict in conflicts}
-        uncommitted = {c.name for c in diff_trees(keep, head, ours.tree, renames=False)}
-        dirty = sorted(touched & uncommitted & since_base.keys())
-        conflicts = [c for c in conflicts if c.name not in dirty] + [
-            _dirty(name, since_base[name]) for name in dirty
-        ]
+        dirty = {name for name in touched & changed_since if ours.disk[name] != ours.head.get(name)}
+        conflicts = [conflict for conflict in conflicts if conflict.name not in dirty]
+        conflicts += [_dirty(name, at_base.get(name), ours.disk[name]) for name in sorted(dirty)]
     in_the_way = {conflict.name for conflict in conflicts}
     checked = check_disk(
         keep,
@@ -130,19 +137,81 @@ def plan_apply(
     )
     conflicts += checked.conflicts
     conflicts.sort(key=lambda conflict: conflict.name)
+    both = {change.name for change in chosen} & {change.name for change in changes} & changed_since
     return Plan(
         token=plan_token(workspace, head, theirs, raw, conflicts, on_dirty),
         head=head,
         result_tree=result.tree,
-        ours=ours,
+        ours=ours.tree,
+        index=ours.index,
         target=None if merge.conflicts else merge.tree,
         changes=changes,
         conflicts=tuple(conflicts),
         names=wanted,
         delta=everything,
-        merged=tuple(sorted({c.name for c in chosen} & {c.name for c in changes} & since_base.keys())),
+        merged=tuple(sorted(both)),
         crlf=checked.crlf,
     )
+
+
+@dataclass(frozen=True)
+class _Users:
+    """The user's files, as far as the delta concerns them.
+
+    Attributes:
+        tree: HEAD's tree with these files as they are on disk.
+        disk: what is on disk.
+        head: what HEAD has.
+        index: an index of the files on disk.
+        unreadable: files that could not be read.
+    """
+
+    tree: str
+    disk: Mapping[bytes, Entry | None]
+    head: Mapping[bytes, Entry | None]
+    index: Path
+    unreadable: tuple[Skipped, ...]
+
+
+def _look_at_users(keep: Keep, repository: Repository, head: str, names: Sequence[bytes]) -> _Users:
+    """Read the user's files of these names; the rest of a large repository is not looked at."""
+    head_tree = keep.tree_of(head)
+    before = look_up(keep, head_tree, names)
+    index = keep.dir / "index.ours"
+    modes = _recorded_modes(keep, repository, names, before)
+    found = hash_files(keep, repository.root, index, names, seed=modes)
+    disk = dict(found.entries)
+    left_out = _left_out_by_sparse(keep, repository) if repository.settings.sparse else set[bytes]()
+    for name, entry in before.items():
+        submodule = entry is not None and entry.mode == GITLINK  # left alone, whatever it contains
+        if submodule or (name in left_out and disk.get(name) is None):
+            disk[name] = entry
+    skipped = tuple(item for item in found.skipped if disk.get(item.name) is None)
+    disk.update({item.name: before.get(item.name) for item in skipped})
+    return _Users(edit_tree(keep, head_tree, disk), disk, before, index, skipped)
+
+
+def _recorded_modes(
+    keep: Keep, repository: Repository, names: Sequence[bytes], head: Mapping[bytes, Entry | None]
+) -> Mapping[bytes, Entry | None]:
+    """Where the user's disk cannot tell executables or symbolic links, take what the index or HEAD says."""
+    plain = dict(repository.settings.plain)
+    if is_true(plain.get("core.filemode", "true")) and is_true(plain.get("core.symlinks", "true")):
+        return {}
+    copy = keep.dir / "index.user"
+    copy_index(repository.index, copy)
+    staged = read_index(keep, copy) if copy.exists() else {}
+    copy.unlink(missing_ok=True)
+    return {name: staged.get(name) or head.get(name) for name in names}
+
+
+def _left_out_by_sparse(keep: Keep, repository: Repository) -> set[bytes]:
+    """Name the files the user's sparse checkout leaves out."""
+    copy = keep.dir / "index.user"
+    copy_index(repository.index, copy)
+    listed = keep.run("-c", "core.sparseCheckout=false", "ls-files", "-z", "-t", index=copy).out
+    copy.unlink(missing_ok=True)
+    return {line[2:] for line in split_names(listed) if line.startswith(b"S ")}
 
 
 def plan_token(
@@ -170,7 +239,7 @@ def plan_token(
 
 
 def _choose(
-    keep: Keep, workspace: Workspace, result: Snapshot, everything: tuple[Change, ...], paths: Sequence[str]
+    keep: Keep, workspace: Workspace, result: str, everything: tuple[Change, ...], paths: Sequence[str]
 ) -> frozenset[bytes] | None:
     """Turn the paths asked for into names of the delta; a moved file brings its old name along."""
     if not paths:
@@ -178,7 +247,7 @@ def _choose(
     tops = frozenset(unshown(path).rstrip(b"/") for path in paths)
     moved = {
         change.name: change.old_name
-        for change in diff_trees(keep, workspace.base_tree, result.tree, renames=True)
+        for change in diff_trees(keep, workspace.base_tree, result, renames=True)
         if change.status == "renamed"
     }
     chosen = {change.name for change in everything if is_under(change.name, tops)}
@@ -190,24 +259,6 @@ def _choose(
             )
     chosen |= {old for new, old in moved.items() if new in chosen and old is not None}
     return frozenset(chosen)
-
-
-def _part(keep: Keep, base_tree: str, everything: tuple[Change, ...], wanted: frozenset[bytes]) -> str:
-    """Make the tree with only a part of the delta."""
-    index = keep.dir / "index.part"
-    index.unlink(missing_ok=True)
-    keep.run("read-tree", base_tree, index=index)
-    chosen = sorted(
-        (change for change in everything if change.name in wanted),
-        key=lambda change: change.new_mode != NO_MODE,
-    )
-    lines = [
-        f"{'0' if change.new_mode == NO_MODE else change.new_mode} {change.new_id}\t".encode() + change.name
-        for change in chosen
-    ]
-    stdin = b"\0".join(lines) + b"\0"
-    keep.run("update-index", "-z", "--replace", "--index-info", index=index, stdin=stdin)
-    return keep.run("write-tree", "--missing-ok", index=index).text
 
 
 def _unsupported(skipped: Iterable[Skipped]) -> list[Conflict]:
@@ -234,22 +285,18 @@ def _submodules(chosen: Iterable[Change]) -> list[Conflict]:
     ]
 
 
-def _moved(
-    keep: Keep, base_tree: str, ours: str, chosen: Iterable[Change], since_base: dict[bytes, Change]
-) -> list[Conflict]:
+def _moved(keep: Keep, base_tree: str, ours: _Users, chosen: Iterable[Change]) -> list[Conflict]:
     """Find files the worker changed in place and the user moved: the merge follows, we ask first."""
     gone = [
         change
         for change in chosen
-        if NO_MODE not in (change.old_mode, change.new_mode)
-        and change.name in since_base
-        and since_base[change.name].new_mode == NO_MODE
+        if NO_MODE not in (change.old_mode, change.new_mode) and ours.disk.get(change.name) is None
     ]
     if not gone:
         return []
     moves = {
         change.old_name: change.name
-        for change in diff_trees(keep, base_tree, ours, renames=True)
+        for change in diff_trees(keep, base_tree, ours.tree, renames=True)
         if change.status == "renamed"
     }
     return [
@@ -266,14 +313,22 @@ def _moved(
     ]
 
 
-def _dirty(name: bytes, change: Change) -> Conflict:
+def _dirty(name: bytes, base: Entry | None, disk: Entry | None) -> Conflict:
     return Conflict(
         name,
         "dirty",
         f"{printable(name)}: you have uncommitted edits in it",
-        base=_side(change.old_mode, change.old_id),
-        ours=_side(change.new_mode, change.new_id),
+        base=Side(base.mode, base.id) if base else None,
+        ours=Side(disk.mode, disk.id) if disk else None,
     )
+
+
+def _entry(change: Change) -> Entry | None:
+    return None if change.new_mode == NO_MODE else Entry(change.new_mode, change.new_id)
+
+
+def _old_entry(change: Change) -> Entry | None:
+    return None if change.old_mode == NO_MODE else Entry(change.old_mode, change.old_id)
 
 
 def _side(mode: str, content: str) -> Side | None:

@@ -108,11 +108,7 @@ def open_repository(
     if inside != "true":
         raise UnsupportedRepository(f"{here} is inside a git folder", hint="name the top of the work tree")
 
-    def ask(*args: str) -> Path:
-        answer = git.run([*GUARD, "rev-parse", "--path-format=absolute", *args], cwd=here).text
-        return Path(os.path.realpath(answer))
-
-    root = ask("--show-toplevel")
+    root, git_dir, common_dir, objects = _ask_places(git, here)
     holder = next((p for p in (here, *here.parents) if os.path.lexists(p / ".git")), None)
     if holder != root:
         # core.worktree of a repository that came in an archive could name any folder of the user's.
@@ -124,14 +120,24 @@ def open_repository(
     return Repository(
         git=git,
         root=root,
-        git_dir=ask("--git-dir"),
-        common_dir=ask("--git-common-dir"),
-        object_stores=tuple(_stores(ask("--git-path", "objects"))),
+        git_dir=git_dir,
+        common_dir=common_dir,
+        object_stores=tuple(_stores(objects)),
         prefix="" if here == root else here.relative_to(root).as_posix(),
         object_format=object_format,
         shallow=shallow == "true",
         settings=plan_settings(parse_list(listed), trusted_filters),
     )
+
+
+def _ask_places(git: Git, here: Path) -> list[Path]:
+    """Ask for the work tree's top, its git folder, the shared one and the object store."""
+    questions = (("--show-toplevel",), ("--git-dir",), ("--git-common-dir",), ("--git-path", "objects"))
+    ask = (*GUARD, "rev-parse", "--path-format=absolute")
+    answers = git.run([*ask, *(word for words in questions for word in words)], cwd=here).text.split("\n")
+    if len(answers) != len(questions):  # a name with a line break in it
+        answers = [git.run([*ask, *words], cwd=here).text for words in questions]
+    return [Path(os.path.realpath(answer)) for answer in answers]
 
 
 def _stores(first: Path) -> list[Path]:

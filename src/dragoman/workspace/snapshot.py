@@ -1,22 +1,23 @@
-"""Turning files into a tree object without touching the index they belong to.
+"""Turning files into tree objects without touching the index they belong to.
 
 A copy of an index, with its time stamps, tells git which files it need not read. Names of what changed come
-from `diff-files` and `ls-files`, and only those go through `update-index`; `git add` is not used, because
-it starts `git status` inside submodules (on their configuration) and stops whole at one nested repository.
+from `diff-files` and `ls-files`, and only those are read; `git add` is not used, because it starts `git
+status` inside submodules (on their configuration) and stops whole at one nested repository.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from .keep import Keep
+from .trees import Entry
 
 SkipReason = Literal["nested_repository", "unreadable"]
 
@@ -30,67 +31,125 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """What was found.
+class Found:
+    """Files as they are now.
 
     Attributes:
-        tree: id of the tree object.
-        index: the temporary index that holds it, with the stat data of every file as it was read.
+        entries: what each name holds; None where there is no file.
         skipped: files left out.
-        changed: names that differed from the index the snapshot started from.
     """
 
-    tree: str
-    index: Path
+    entries: Mapping[bytes, Entry | None]
     skipped: tuple[Skipped, ...]
-    changed: frozenset[bytes]
 
 
-def take_snapshot(
+def find_changed(keep: Keep, work_tree: Path, index: Path, *, untracked: bool) -> set[bytes]:
+    """Name the files that may differ from an index.
+
+    Args:
+        keep: our git folder.
+        work_tree: the files.
+        index: what they are compared with; it is not written.
+        untracked: whether files the index does not know and nothing ignores are named.
+    """
+
+    def differing() -> bytes:
+        return keep.run(
+            "diff-files", "-z", "--name-only", "--ignore-submodules=all", work_tree=work_tree, index=index
+        ).out
+
+    def others() -> bytes:
+        return keep.run(
+            "ls-files", "-z", "--others", "--exclude-standard", work_tree=work_tree, index=index
+        ).out
+
+    if not untracked:
+        return set(split_names(differing()))
+    with ThreadPoolExecutor(1) as beside:  # each reads every folder; together they take as long as one
+        listed = beside.submit(others)
+        return set(split_names(differing())) | set(split_names(listed.result()))
+
+
+def hash_files(
     keep: Keep,
     work_tree: Path,
-    start: Path,
-    scratch: Path,
+    index: Path,
+    names: Iterable[bytes],
     *,
-    untracked: bool,
-    names: Iterable[bytes] = (),
-) -> Snapshot:
-    """Make a tree object of the files in a work tree.
+    seed: Mapping[bytes, Entry | None] | None = None,
+    own_disk: bool = False,
+) -> Found:
+    """Read files into objects, as `git add` would.
+
+    Args:
+        keep: where the objects go.
+        work_tree: the files.
+        index: an index of just these files is made here, with their stat data.
+        names: which files.
+        seed: modes they have in git, for file systems that cannot say.
+        own_disk: whether the files lie on the state folder's disk, whatever the user's can tell.
+    """
+    index.unlink(missing_ok=True)
+    look = _Look(os.fsencode(work_tree))
+    entries: dict[bytes, Entry | None] = {}
+    skipped: list[Skipped] = []
+    present: list[bytes] = []
+    for name in sorted(set(names)):
+        match look.at(name):
+            case "file":
+                present.append(name)
+            case "gone":
+                entries[name] = None
+            case reason:
+                skipped.append(Skipped(name.rstrip(b"/"), reason))
+    if present:
+        if seed:
+            known = [(seed.get(name), name) for name in present]
+            lines = [f"{entry.mode} {entry.id}\t".encode() + name for entry, name in known if entry]
+            if lines:
+                keep.run("update-index", "-z", "--index-info", index=index, stdin=b"\0".join(lines) + b"\0")
+        able = ("-c", "core.fileMode=true", "-c", "core.symlinks=true") if own_disk else ()
+        stdin = b"\0".join(present) + b"\0"
+        run = ("update-index", "-z", "--add", "--replace", "--stdin")
+        keep.run(*able, *run, work_tree=work_tree, index=index, stdin=stdin)
+        entries.update(read_index(keep, index))
+    return Found(entries, tuple(skipped))
+
+
+def read_index(keep: Keep, index: Path) -> dict[bytes, Entry]:
+    """List an index: what each name holds."""
+    found: dict[bytes, Entry] = {}
+    for line in split_names(keep.run("ls-files", "-z", "--stage", index=index).out):
+        what, _, name = line.partition(b"\t")
+        mode, content, _ = what.decode().split(" ")
+        found[name] = Entry(mode, content)
+    return found
+
+
+def take_snapshot(keep: Keep, work_tree: Path, start: Path, scratch: Path, *, untracked: bool) -> str:
+    """Make a tree of all files of a work tree.
 
     Args:
         keep: where new objects go.
         work_tree: the files; they are only read.
-        start: the index to start from; it is copied. A missing one means an empty index.
+        start: the index they belong to; it is copied. A missing one means an empty index.
         scratch: where the copy goes; kept for the caller.
         untracked: whether files the index does not know and nothing ignores are taken in.
-        names: files taken in whatever the index or the ignore rules say, if they exist.
 
-    Raises:
-        GitFailed: an object could not be read or written.
+    Returns:
+        The tree's id. Repositories inside the tree, and files nobody may read, are as the index has them.
     """
     copy_index(start, scratch)
     look = _Look(os.fsencode(work_tree))
-    wanted = {name for name in names if look.at(name) == "file"}
-    if wanted:
-        _unhide(keep, work_tree, scratch, wanted)
-    changed = wanted | set(split_names(_diff_files(keep, work_tree, scratch)))
-    if untracked:
-        listed = keep.run(
-            "ls-files", "-z", "--others", "--exclude-standard", work_tree=work_tree, index=scratch
-        )
-        changed.update(split_names(listed.out))
     found: dict[str, list[bytes]] = {"file": [], "gone": [], "nested_repository": [], "unreadable": []}
-    for name in sorted(changed):
+    for name in sorted(find_changed(keep, work_tree, scratch, untracked=untracked)):
         found[look.at(name)].append(name)
     # Deletions first, and by force: git would not look below a folder that became a symbolic link.
-    for names_of_kind, how in ((found["gone"], ("--force-remove",)), (found["file"], ("--add", "--replace"))):
-        if names_of_kind:
-            stdin = b"\0".join(names_of_kind) + b"\0"
+    for names, how in ((found["gone"], ("--force-remove",)), (found["file"], ("--add", "--replace"))):
+        if names:
+            stdin = b"\0".join(names) + b"\0"
             keep.run("update-index", "-z", *how, "--stdin", work_tree=work_tree, index=scratch, stdin=stdin)
-    skipped = [Skipped(name.rstrip(b"/"), "nested_repository") for name in found["nested_repository"]]
-    skipped += [Skipped(name, "unreadable") for name in found["unreadable"]]
-    tree = keep.run("write-tree", "--missing-ok", index=scratch).text
-    return Snapshot(tree, scratch, tuple(skipped), frozenset(found["file"] + found["gone"]))
+    return keep.run("write-tree", "--missing-ok", index=scratch).text
 
 
 def copy_index(start: Path, scratch: Path) -> None:
@@ -106,23 +165,6 @@ def copy_index(start: Path, scratch: Path) -> None:
         target = scratch.parent / shared.name
         if not target.exists():
             shutil.copy2(shared, target)
-
-
-def _unhide(keep: Keep, work_tree: Path, index: Path, names: set[bytes]) -> None:
-    """Make git look at files marked assume-unchanged or skip-worktree that are there all the same."""
-    listed = keep.run("ls-files", "-z", "-v", work_tree=work_tree, index=index).out
-    hidden = [m[1] for m in re.finditer(rb"(?:^|\0)[Sa-z] ([^\0]*)", listed)]
-    marked = [name for name in hidden if name in names]
-    if marked:
-        stdin = b"\0".join(marked) + b"\0"
-        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
-            keep.run("update-index", "-z", flag, "--stdin", work_tree=work_tree, index=index, stdin=stdin)
-
-
-def _diff_files(keep: Keep, work_tree: Path, index: Path) -> bytes:
-    return keep.run(
-        "diff-files", "-z", "--name-only", "--ignore-submodules=all", work_tree=work_tree, index=index
-    ).out
 
 
 def split_names(raw: bytes) -> list[bytes]:

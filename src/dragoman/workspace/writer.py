@@ -5,7 +5,7 @@ looked at, and only then is the new one linked in its place, which fails if some
 nothing of the user's is ever overwritten, and what is taken back is the very file that was there.
 """
 # pathlib knows neither names that are bytes nor open folders.
-# ruff: noqa: PTH101, PTH104, PTH105, PTH108, PTH115, PTH123
+# ruff: noqa: PTH104, PTH108
 
 from __future__ import annotations
 
