@@ -13,7 +13,7 @@ import msgspec
 
 from dragoman.wire.errors import FailureCode
 from dragoman.wire.events import FinishReason
-from dragoman.wire.turns import ChoiceMode, Effort, Wire
+from dragoman.wire.turns import ChoiceMode, Effort
 
 ThinkingKey = Literal["none", "thinking", "enable_thinking", "reasoning", "adaptive"]
 """How thinking is switched. `thinking`: `{"thinking": {"type": "enabled" | "disabled"}}`. `enable_thinking`:
@@ -64,7 +64,6 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         effort_when_off: may an effort word accompany switched-off thinking.
         thinking_extra: fields added to the thinking switch when it is on (`clear_thinking = false`).
         budget_tokens: whether the switch takes `budget_tokens`.
-        budget_models: Messages: glob patterns of models that know `enabled` with a budget but not `adaptive`.
         reasoning_replay: when earlier reasoning is sent back: `never`, `tool_turns` (assistant turns with
             calls), `always`.
         reasoning_field: Chat: the field that carries reasoning both ways.
@@ -95,8 +94,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         stop_limit: how many stop words are accepted.
         json_schema: Chat: `schema` natively, `object` with the schema in the system text, or `none`.
         stored: Responses: whether `store: false` is understood.
-        checked: wires on which same-wire requests are read, and written anew when something in them must
-            change; on the others only the model value is replaced.
+        checked: same-wire requests are read, and written anew when something in them must change; if not
+            checked, only the model value is replaced.
         strip_fields: same-wire requests that had to be written anew: top-level fields removed.
         cache_marks: Messages: set cache marks for clients that set none.
         billing_header: Messages: keep Claude Code's billing line at the head of the system text.
@@ -116,7 +115,6 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     effort_when_off: bool = False
     thinking_extra: dict[str, Any] = {}
     budget_tokens: bool = False
-    budget_models: tuple[str, ...] = ()
     reasoning_replay: Literal["never", "tool_turns", "always"] = "never"
     reasoning_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
     reasoning_required: bool = False
@@ -160,7 +158,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stop_limit: int = 4
     json_schema: Literal["schema", "object", "none"] = "schema"
     stored: bool = True
-    checked: frozenset[Wire] = frozenset()
+    checked: bool = False
     cache_marks: bool = False
     strip_fields: frozenset[str] = frozenset()
     billing_header: bool = False

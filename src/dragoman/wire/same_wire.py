@@ -10,7 +10,8 @@ from __future__ import annotations
 import msgspec
 
 from dragoman.wire.dialect import Dialect
-from dragoman.wire.turns import Request, Tool, Wire
+from dragoman.wire.ids import strict_id
+from dragoman.wire.turns import Assistant, Call, Request, Tool
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -18,9 +19,9 @@ ENVELOPE_MARK = b'"gw1.'
 """How an envelope of ours begins inside a body: a session that moved to its own wire may still carry some."""
 
 
-def needs_check(wire: Wire, body: bytes, dialect: Dialect) -> bool:
+def needs_check(body: bytes, dialect: Dialect) -> bool:
     """Whether a same-wire request must be read before it may be forwarded."""
-    return wire in dialect.checked or ENVELOPE_MARK in body
+    return dialect.checked or ENVELOPE_MARK in body
 
 
 def top_level_fields(body: bytes) -> frozenset[str]:
@@ -31,6 +32,17 @@ def top_level_fields(body: bytes) -> frozenset[str]:
 def same_meaning(before: Request, after: Request) -> bool:
     """Whether two readings of a request say the same, spelling apart."""
     return _comparable(before) == _comparable(after)
+
+
+def has_odd_ids(request: Request, body: bytes) -> bool:
+    """Whether a Messages conversation holds call ids that strict servers refuse (poisoned by a gateway that
+    let them through)."""
+    for turn in request.turns:
+        if isinstance(turn, Assistant):
+            for part in turn.parts:
+                if isinstance(part, Call) and strict_id(part.id).encode() not in body:
+                    return True
+    return False
 
 
 def _comparable(request: Request) -> Request:

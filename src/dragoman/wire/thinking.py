@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
-
 import msgspec
 
 from dragoman.wire.dialect import Dialect, Limits
@@ -68,17 +66,12 @@ def plan_thinking(
         return _off(model, dialect)
     if wish.mode == "default" and dialect.thinking_key in ("none", "reasoning"):
         return ThinkingPlan("silent", word, active=True)
-    if not (dialect.budget_tokens or takes_budget(model, dialect)):
+    if not dialect.budget_tokens:
         return ThinkingPlan("on", word, active=True)
     budget_tokens = _budget(wish, effort, max_output_tokens)
     if budget_tokens is None:
         return _off(model, dialect)
     return ThinkingPlan("on", word, active=True, budget_tokens=budget_tokens)
-
-
-def takes_budget(model: str, dialect: Dialect) -> bool:
-    """Whether a model of an `adaptive` provider only knows thinking with a budget."""
-    return any(fnmatchcase(model, pattern) for pattern in dialect.budget_models)
 
 
 def _off(model: str, dialect: Dialect) -> ThinkingPlan:

@@ -41,7 +41,7 @@ from dragoman.wire.responses import decode_request as responses_decode_request
 from dragoman.wire.responses import decode_stream as responses_decode_stream
 from dragoman.wire.responses import encode_request as responses_encode_request
 from dragoman.wire.responses import encode_stream as responses_encode_stream
-from dragoman.wire.same_wire import needs_check, same_meaning, top_level_fields
+from dragoman.wire.same_wire import has_odd_ids, needs_check, same_meaning, top_level_fields
 from dragoman.wire.splice import ModelRewriter, splice_model
 from dragoman.wire.tools import ToolTable
 from dragoman.wire.turns import Recall, Request, Wire
@@ -259,7 +259,7 @@ def forward_request(
     Raises:
         BadRequest: with the JSON path of what is wrong.
     """
-    if not needs_check(wire, body, dialect):
+    if not needs_check(body, dialect):
         return EncodedRequest(splice_model(body, model), ToolTable())
     request = decode_request(wire, body)
     encoded = encode_request(
@@ -271,8 +271,10 @@ def forward_request(
         limits=limits,
         recall=recall,
     )
-    stripped = bool(dialect.strip_fields and dialect.strip_fields & top_level_fields(body))
-    if not stripped and same_meaning(request, decode_request(wire, encoded.body)):
+    must_change = (dialect.strip_fields and dialect.strip_fields & top_level_fields(body)) or (
+        wire == "messages" and has_odd_ids(request, body)
+    )
+    if not must_change and same_meaning(request, decode_request(wire, encoded.body)):
         return EncodedRequest(splice_model(body, model), encoded.tools)
     return msgspec.structs.replace(encoded, shims=(*encoded.shims, "request written anew"))
 

@@ -45,6 +45,7 @@ _FINISH: Mapping[str, FinishReason] = {
     "length": "length",
     "max_tokens": "length",
     "content_filter": "refusal",
+    "sensitive": "refusal",
     "model_context_window_exceeded": "context",
 }
 

@@ -16,7 +16,7 @@ from dragoman.wire.errors import BadRequest
 from dragoman.wire.ids import strict_id
 from dragoman.wire.repair import CONTINUE, has_calls
 from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
-from dragoman.wire.thinking import ThinkingPlan, plan_thinking, takes_budget
+from dragoman.wire.thinking import ThinkingPlan, plan_thinking
 from dragoman.wire.tools import ToolEntry, ToolTable, arguments_object, wrap_freeform
 from dragoman.wire.turns import (
     Assistant,
@@ -96,7 +96,7 @@ def encode(
                 body[name] = value
     body.update(dialect.extra_body)
     _put_params(body, request, dialect, plan)
-    config = _put_thinking(body, request, plan, model, dialect)
+    config = _put_thinking(body, request, plan, dialect)
     system = list(request.system)
     if request.format is not None and request.format.schema is not None:
         if dialect.json_schema == "schema":
@@ -147,13 +147,13 @@ def _put_params(body: Fields, request: Request, dialect: Dialect, plan: Thinking
         body["stop_sequences"] = list(request.stop[: dialect.stop_limit] if dialect.stop_limit else ())
 
 
-def _put_thinking(body: Fields, request: Request, plan: ThinkingPlan, model: str, dialect: Dialect) -> Fields:
+def _put_thinking(body: Fields, request: Request, plan: ThinkingPlan, dialect: Dialect) -> Fields:
     """Write the thinking switch; returns the beginning of `output_config`."""
     config: Fields = {}
     if plan.state == "off":
         body["thinking"] = {"type": "disabled"}
     elif plan.state == "on" and dialect.thinking_key in ("thinking", "adaptive"):
-        adaptive = dialect.thinking_key == "adaptive" and not takes_budget(model, dialect)
+        adaptive = dialect.thinking_key == "adaptive"
         switch: Fields = {"type": "adaptive" if adaptive else "enabled"}
         if not adaptive and plan.budget_tokens is not None:
             switch["budget_tokens"] = plan.budget_tokens
