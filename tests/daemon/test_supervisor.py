@@ -16,20 +16,15 @@ from typing import Any
 import pytest
 
 from dragoman.daemon.health import split_url
-from dragoman.daemon.where import rehearsal_socket
 
 
 def control_get(home, path: str, token: str | None = None) -> tuple[int, dict | str]:
     """A request to the control socket, not through a gateway."""
-    return unix_get(home.control_socket, path, **({"Authorization": f"Bearer {token}"} if token else {}))
-
-
-def unix_get(path_of_socket: Path, path: str, **headers: str) -> tuple[int, dict | str]:
     connection = http.client.HTTPConnection("localhost", timeout=30)
     connection.sock = socket.socket(socket.AF_UNIX)
     connection.sock.settimeout(30)
-    connection.sock.connect(str(path_of_socket))
-    connection.request("GET", path, headers=headers)
+    connection.sock.connect(str(home.control_socket))
+    connection.request("GET", path, headers={"Authorization": f"Bearer {token}"} if token else {})
     response = connection.getresponse()
     body = response.read().decode()
     connection.close()
@@ -60,7 +55,7 @@ def test_it_says_where_it_listens_and_writes_it_down_privately(homestead):
     assert (note["url"], note["pid"], note["version"]) == (daemon.url, daemon.process.pid, "0.1.0")
     assert stat.S_IMODE(daemon.home.daemon_json.stat().st_mode) == 0o600
     assert daemon.call("/health").status == 200
-    for path in (daemon.home.gateway_socket, daemon.home.control_socket, rehearsal_socket(daemon.home)):
+    for path in (daemon.home.gateway_socket, daemon.home.control_socket):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -221,7 +216,8 @@ def test_a_control_process_that_cannot_start_is_a_503_with_the_reason(homestead)
 
 def test_the_embedded_model_is_started_by_a_knock_too(homestead):
     daemon = homestead.stub().wait_up()
-    assert unix_get(rehearsal_socket(daemon.home), "/health")[0] == 200
+    daemon.url = daemon.call("/rehearsal").body.decode()
+    assert daemon.call("/health").status == 200
     assert len(daemon.pids("rehearsal")) == 1
     assert daemon.pids("control") == []
 
@@ -229,10 +225,10 @@ def test_the_embedded_model_is_started_by_a_knock_too(homestead):
 def test_a_scenario_with_a_mistake_is_told_to_whoever_asks_the_embedded_model(homestead):
     homestead.home.config_file.write_text('[rehearsal]\nscenario = "no-such-scenario"\n')
     daemon = homestead.stub().wait_up()
-    status, body = unix_get(rehearsal_socket(daemon.home), "/health")
-    assert isinstance(body, dict)
-    assert (status, body["error"]["code"]) == (503, "rehearsal_unavailable")
-    assert "no-such-scenario" in body["error"]["message"]
+    daemon.url = daemon.call("/rehearsal").body.decode()
+    answer = daemon.call("/health")
+    assert (answer.status, answer.json["error"]["code"]) == (503, "rehearsal_unavailable")
+    assert "no-such-scenario" in answer.json["error"]["message"]
 
 
 def test_status_of_the_control_api_names_every_child(homestead):

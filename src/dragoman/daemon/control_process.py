@@ -92,7 +92,7 @@ async def serve_control(
 def main() -> None:
     """Entry of the process; its arguments come from the parent."""
     forbid_inspection()
-    arguments = child_arguments(sys.argv[1:], extra=["--idle-s"])
+    arguments = child_arguments(sys.argv[1:], extra=["--listen-fd", "--idle-s"])
     channel = socket.socket(fileno=int(arguments.channel_fd))
     home = resolve_home(os.environ, Path(arguments.config))
     log_to(home.logs / "daemon.log", "control")
@@ -100,7 +100,7 @@ def main() -> None:
         config = load_config(home, os.environ, json.loads(arguments.flags))
         run_child(
             serve_control(
-                home, (config.gateway.host,), int(arguments.unix_fd), channel, float(arguments.idle_s)
+                home, (config.gateway.host,), int(arguments.listen_fd), channel, float(arguments.idle_s)
             )
         )
     except DragomanError as error:

@@ -214,7 +214,7 @@ def child_arguments(argv: Sequence[str], *, extra: Sequence[str] = ()) -> argpar
         extra: further `--name`s this child gets.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--config", "--flags", "--index", "--channel-fd", "--unix-fd", *extra):
+    for name in ("--config", "--flags", "--index", "--channel-fd", *extra):
         parser.add_argument(name, required=True)
     return parser.parse_args(argv)
 

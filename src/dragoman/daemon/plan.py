@@ -16,8 +16,8 @@ class OnDemand:
 
     Attributes:
         role: what it is, such as `control`.
-        fd: its listening unix socket; the parent watches it while no child serves it.
-        argv: its command; `--unix-fd N --idle-s S`, `--index` and `--channel-fd` follow.
+        fd: its listening socket; the parent watches it while no child serves it.
+        argv: its command; `--listen-fd N --idle-s S`, `--index` and `--channel-fd` follow.
         idle_s: how long it stays without a request.
         grace_s: how long its open answers may take when it is told to end.
     """

@@ -12,7 +12,7 @@ def refuse_pending(listener_fd: int, role: str, reason: Message) -> None:
     """Answer every waiting connection 503 with the reason, and close it.
 
     Args:
-        listener_fd: the listening unix socket; stays open.
+        listener_fd: the listening socket; stays open.
         role: who does not come: the control API has one shape of errors, a provider another.
         reason: `message` and `hint`.
     """

@@ -48,7 +48,7 @@ async def serve_rehearsal(app: Rehearsal, fd: int, channel: socket.socket, idle_
 
     Args:
         app: the embedded model.
-        fd: the inherited listening unix socket.
+        fd: the inherited listening socket, on loopback.
         channel: our end of the socket pair with the parent.
         idle_s: after how long without a request to offer the parent to leave.
     """
@@ -69,7 +69,7 @@ async def serve_rehearsal(app: Rehearsal, fd: int, channel: socket.socket, idle_
 def main() -> None:
     """Entry of the process; its arguments come from the parent."""
     forbid_inspection()
-    arguments = child_arguments(sys.argv[1:], extra=["--idle-s"])
+    arguments = child_arguments(sys.argv[1:], extra=["--listen-fd", "--idle-s"])
     channel = socket.socket(fileno=int(arguments.channel_fd))
     home = resolve_home(os.environ, Path(arguments.config))
     log_to(home.logs / "daemon.log", "rehearsal")
@@ -80,7 +80,7 @@ def main() -> None:
             wait_factor=1.0,
             journal=Journal(None),
         )
-        run_child(serve_rehearsal(app, int(arguments.unix_fd), channel, float(arguments.idle_s)))
+        run_child(serve_rehearsal(app, int(arguments.listen_fd), channel, float(arguments.idle_s)))
     except DragomanError as error:
         report_failure(channel, error)
         sys.exit(error.exit_code)

@@ -22,7 +22,7 @@ from dragoman.config.paths import Home, resolve_home
 from dragoman.config.tokens import ensure_control_token, ensure_data_token
 from dragoman.daemon.health import url_of
 from dragoman.daemon.plan import OnDemand, ServePlan
-from dragoman.daemon.where import read_daemon_json, rehearsal_socket
+from dragoman.daemon.where import read_daemon_json
 from dragoman.errors import DragomanError
 from dragoman.process.identity import own_identity
 from dragoman.process.locks import FileLock, LockHeld
@@ -129,8 +129,11 @@ def prepare(
         warn(f"listening beyond this machine: {gateway.host} can be reached by others who have a token")
     ensure_data_token(home)
     ensure_control_token(home)
-    paths = (home.gateway_socket, home.control_socket, rehearsal_socket(home))
-    for_gateway, for_control, for_rehearsal = (_bind_unix(path).detach() for path in paths)
+    # The embedded model is an ordinary provider on loopback; its port is nobody's business but the gateways'.
+    rehearsal = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+    rehearsal_url = url_of(*rehearsal.getsockname())
+    paths = (home.gateway_socket, home.control_socket)
+    for_gateway, for_control = (_bind_unix(path).detach() for path in paths)
     argv = [sys.executable, "-P", "-m"]
     flags = {name: value for name, value in options.flags.items() if value is not None}
     common = ["--config", str(home.config_file), "--flags", json.dumps(flags)]
@@ -146,7 +149,7 @@ def prepare(
         sockets=tuple(str(path) for path in paths),
         log_file=str(home.logs / "daemon.log"),
         stderr_file=str(home.logs / "stderr.log"),
-        gateway_argv=(*argv, "dragoman.daemon.gateway_process", *common),
+        gateway_argv=(*argv, "dragoman.daemon.gateway_process", *common, "--rehearsal-url", rehearsal_url),
         on_demand=(
             OnDemand(
                 "control",
@@ -154,7 +157,7 @@ def prepare(
                 (*argv, "dragoman.daemon.control_process", *common),
                 options.control_idle_s,
             ),
-            OnDemand("rehearsal", for_rehearsal, (*argv, "dragoman.daemon.rehearsal_process", *common)),
+            OnDemand("rehearsal", rehearsal.detach(), (*argv, "dragoman.daemon.rehearsal_process", *common)),
         ),
         workers=gateway.workers,
         drain_s=options.drain_s,

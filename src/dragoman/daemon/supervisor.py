@@ -198,7 +198,7 @@ class Supervisor:
             refuse_pending(wanted.fd, wanted.role, reason)
             return
         self._selector.unregister(wanted.fd)
-        argv = (*wanted.argv, "--unix-fd", str(wanted.fd), "--idle-s", str(wanted.idle_s))
+        argv = (*wanted.argv, "--listen-fd", str(wanted.fd), "--idle-s", str(wanted.idle_s))
         self._start(wanted.role, 0, argv, (wanted.fd,))
 
     def _on_demand_end(self, child: Child) -> None:

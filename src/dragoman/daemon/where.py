@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from dragoman.config.files import read_small_file
@@ -51,11 +50,6 @@ class DaemonNote:
     def pid(self) -> int:
         """The parent's process id."""
         return self.identity.pid
-
-
-def rehearsal_socket(home: Home) -> Path:
-    """Where the embedded model answers, an ordinary provider but for the unix socket."""
-    return home.control_socket.with_name("rehearsal.sock")
 
 
 def read_daemon_json(home: Home) -> DaemonNote | None:
