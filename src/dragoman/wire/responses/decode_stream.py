@@ -342,9 +342,10 @@ class Decoder:
             self._items_of(response)
         if self.finished:
             return
-        if (usage := usage_of(response.usage)) is not None:
-            self._queue.events.append(usage)
+        usage = usage_of(response.usage)
         if status in ("failed", "cancelled"):
+            if usage is not None:
+                self._queue.events.append(usage)
             self._fail(self._failure_in(response))
             return
         for entry in self._entries:
@@ -352,6 +353,8 @@ class Decoder:
                 whole = status == "completed" or (entry.kind == "call" and self._queue.is_whole(entry.key))
                 self._queue.close(entry.key, complete=whole)
         self._queue.finish()
+        if usage is not None:
+            self._queue.events.append(usage)
         self._queue.events.append(self._finish(response, status))
         self.finished = True
 
