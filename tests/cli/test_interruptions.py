@@ -35,9 +35,15 @@ def test_a_second_press_does_not_cut_the_clean_up_short() -> None:
 def test_a_held_step_is_finished_before_the_interruption() -> None:
     finished = False
     interruptions = Interruptions()
-    with pytest.raises(KeyboardInterrupt), interruptions.handled(), interruptions.held():
-        _press()
-        finished = True
+
+    def step() -> None:
+        nonlocal finished
+        with interruptions.held():
+            _press()
+            finished = True
+
+    with pytest.raises(KeyboardInterrupt), interruptions.handled():
+        step()
     assert finished
 
 
