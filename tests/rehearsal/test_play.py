@@ -23,6 +23,7 @@ ASKED = Asked(
     turn=0,
     user_text="mend pricing.py",
     results=(),
+    earlier=(),
     tools=(READ,),
     cwd="/srv/shop",
     prompt_tokens=4000,
@@ -62,6 +63,11 @@ def refusal(answer: Answer) -> Failure:
             "result_matches = 'Ran \\d+'",
             {"results": (ToolResult("", "Ran 4"), ToolResult("", ""))},
             {"results": (ToolResult("", "Ran"),)},
+        ),
+        (
+            "earlier_matches = 'job'",
+            {"earlier": (ToolResult("", "job 1"),)},
+            {"results": (ToolResult("", "job 1"),)},
         ),
         ("tools = 'none'", {"tools": ()}, {}),
         ("tools = 'offered'", {}, {"tools": (), "user_text": "x"}),
@@ -131,6 +137,12 @@ def test_placeholders_are_filled_from_the_request(scenario: MakeScenario):
         "file_path": "/srv/shop/pricing.py",
         "deep": [{"all": "Ran 4 tests"}],
     }
+
+
+def test_what_an_earlier_result_said_can_be_used_later(scenario: MakeScenario):
+    play_book = scenario("[[rule]]\nwhen.earlier_matches = 'job (\\w+)'\ndo = [{ say = '${earlier.1}' }]")
+    earlier = (ToolResult("", "job old"), ToolResult("", "job new"), ToolResult("", "waiting"))
+    assert said(play(replace(ASKED, earlier=earlier), [play_book])) == "new"
 
 
 def test_a_placeholder_without_a_value_is_an_error_that_names_it(scenario: MakeScenario):

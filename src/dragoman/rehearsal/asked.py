@@ -109,6 +109,7 @@ class Asked:
         turn: assistant turns since the last user text.
         user_text: the user's last words, without what clients add.
         results: answers to the newest assistant turn's calls, in order.
+        earlier: tool results before those, back to the last user text, in order.
         cwd: the client's working directory, where any text of the request tells it.
         prompt_tokens: estimated size of the whole request.
         prefix_tokens: how much of it the previous request of this conversation already held.
@@ -120,6 +121,7 @@ class Asked:
     turn: int
     user_text: str
     results: tuple[ToolResult, ...]
+    earlier: tuple[ToolResult, ...]
     tools: tuple[OfferedTool, ...]
     cwd: str | None
     prompt_tokens: int
@@ -151,6 +153,7 @@ def fold(
     turn = 0
     user_texts: list[str] = []
     results: list[ToolResult] = []
+    earlier: list[ToolResult] = []
     names: dict[str, str] = {}
     client_folder: str | None = None
     packet_folder: str | None = None
@@ -165,6 +168,7 @@ def fold(
             case "assistant":
                 if previous is None or previous.kind != "assistant":
                     turn += 1
+                    earlier += results
                     results = []
                     prefix = tokens
                 if entry.call_id is not None:
@@ -174,7 +178,7 @@ def fold(
             case "user" if words := _own_words(entry.text):
                 user_texts = [words] if turn else [*user_texts, words]
                 turn = 0
-                results = []
+                results, earlier = [], []
             case _:
                 pass
         tokens += entry.tokens
@@ -186,6 +190,7 @@ def fold(
         turn=turn,
         user_text="\n\n".join(user_texts),
         results=tuple(results),
+        earlier=tuple(earlier),
         tools=tools,
         cwd=client_folder or packet_folder,
         prompt_tokens=tokens,

@@ -197,7 +197,7 @@ class _Reader:
         return use
 
     def check_patterns(self, when: When, at: KeyPath) -> None:
-        for key in ("user_matches", "result_matches"):
+        for key in ("user_matches", "result_matches", "earlier_matches"):
             try:
                 re.compile(getattr(when, key) or "")
             except re.error as error:
@@ -215,13 +215,13 @@ class _Reader:
     def check_placeholders(self, step: _StepTable, when: When, at: KeyPath) -> None:
         for name in placeholder_names(msgspec.to_builtins(step)):
             root, _, group = name.partition(".")
-            if root not in NAMES or (group and root not in GROUPED):
+            if root not in (GROUPED if group else NAMES):
                 close = nearest(name, NAMES)
                 said = f" (nearest: ${{{close}}})" if close else f" (known: {', '.join(NAMES)})"
                 raise self.wrong(at, f"unknown placeholder ${{{name}}}{said}")
             if not group:
                 continue
-            pattern = when.user_matches if root == "user" else when.result_matches
+            pattern: str | None = getattr(when, f"{root}_matches")
             if pattern is None:
                 raise self.wrong(at, f"${{{name}}} needs `{root}_matches` in the rule's `when`")
             compiled = re.compile(pattern)

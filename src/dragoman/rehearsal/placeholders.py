@@ -10,7 +10,8 @@ from typing import Any
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{([^{}]*)\}")
 
 NAMES = ("cwd", "model", "wire", "turn", "user", "result")
-GROUPED = ("user", "result")
+# Names that give the groups of a rule's regular expression: `user_matches` for `${user.1}`.
+GROUPED = ("user", "result", "earlier")
 
 
 class Unfilled(Exception):

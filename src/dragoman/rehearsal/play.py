@@ -36,6 +36,7 @@ class _Unplayable(Exception):
 class _Match:
     user: re.Match[str] | None = None
     result: re.Match[str] | None = None
+    earlier: re.Match[str] | None = None
     result_text: str = ""
 
 
@@ -100,13 +101,22 @@ def _matches(when: When, asked: Asked) -> _Match | None:
     user = re.search(when.user_matches, asked.user_text) if when.user_matches is not None else None
     if when.user_matches is not None and user is None:
         return None
+    earlier = _newest(when.earlier_matches, asked.earlier)
+    if when.earlier_matches is not None and earlier is None:
+        return None
     if not when.about_results:
-        return _Match(user, None, asked.results[-1].text if asked.results else "")
+        return _Match(user, None, earlier, asked.results[-1].text if asked.results else "")
     for result in reversed(asked.results):
         holds, found = _result_matches(when, result)
         if holds:
-            return _Match(user, found, result.text)
+            return _Match(user, found, earlier, result.text)
     return None
+
+
+def _newest(pattern: str | None, results: Sequence[ToolResult]) -> re.Match[str] | None:
+    if pattern is None:
+        return None
+    return next((found for one in reversed(results) if (found := re.search(pattern, one.text))), None)
 
 
 def _result_matches(when: When, result: ToolResult) -> tuple[bool, re.Match[str] | None]:
@@ -124,7 +134,7 @@ def _perform(rule: Rule, asked: Asked, match: _Match) -> Iterator[Part]:
     def lookup(name: str) -> str | None:
         root, _, group = name.partition(".")
         if group:
-            found = match.user if root == "user" else match.result
+            found = {"user": match.user, "result": match.result, "earlier": match.earlier}[root]
             return None if found is None else found[int(group) if group.isdigit() else group]
         values = {
             "cwd": asked.cwd,

@@ -38,6 +38,8 @@ class When(msgspec.Struct, frozen=True, kw_only=True):
         result_tool: one of the newest tool results answers a call of this tool.
         result_contains: text that this tool result holds.
         result_matches: regular expression searched in it; its groups become `${result.1}`.
+        earlier_matches: regular expression searched in the tool results before those, newest first, back to
+            the last user text; its groups become `${earlier.1}`.
         offers: tools that the request must all offer.
         tools: whether the request offers tools at all. Without tools it is taken for a side call (a title, a
             summary), which only rules that say `none` or `any` may answer.
@@ -52,6 +54,7 @@ class When(msgspec.Struct, frozen=True, kw_only=True):
     result_tool: str | None = None
     result_contains: str | None = None
     result_matches: str | None = None
+    earlier_matches: str | None = None
     offers: tuple[str, ...] | None = None
     tools: Literal["offered", "none", "any"] = "offered"
 

@@ -29,6 +29,7 @@ def test_claude_codes_tool_results_are_named_after_their_calls(recorded: Recorde
     asked = messages.read(recorded("claude_2.1.197_task_after_bash.json"), "m", "0")
     assert asked.turn == 3
     assert [(result.tool, result.text) for result in asked.results] == [("Bash", "PASS")]
+    assert [result.tool for result in asked.earlier] == ["Read", "Edit", "Write"]
     assert asked.user_text.endswith("Fix the bug [[mock:task]]")
     assert 0 < asked.prefix_tokens < asked.prompt_tokens
 
