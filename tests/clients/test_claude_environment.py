@@ -61,6 +61,7 @@ def test_home_and_configuration_are_private() -> None:
     planned = plan_worker_environment(launch(), {"HOME": "/home/me", "CLAUDE_CONFIG_DIR": "/home/me/.claude"})
     assert planned["HOME"] == "/private/home"
     assert planned["CLAUDE_CONFIG_DIR"] == "/private/claude"
+    assert planned["CLAUDE_CODE_TMPDIR"] == "/private/tmp"
 
 
 def test_windows_and_ceilings_are_given_only_when_known() -> None:

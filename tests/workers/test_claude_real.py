@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -344,11 +346,14 @@ def test_a_stop_in_the_middle_of_an_answer_keeps_what_was_said(
     assert processes_of(real_stage.task.run_id) == []
 
 
-def test_the_users_home_is_not_touched(
+def test_nothing_is_left_in_the_users_home_the_workspace_or_the_temp_folder(
     real_stage: Stage, messages_server: MessagesServer, tmp_path: Path
 ) -> None:
-    messages_server.steps = [say("done")]
+    messages_server.steps = [bash("ls"), say("done")]
     real_stage.play()
+    shared = Path(f"/tmp/claude-{os.getuid()}")
+    slug = re.sub(r"[^A-Za-z0-9]", "-", str(tmp_path))
+    assert [path for path in shared.glob("*") if slug in path.name] == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["private", "workspace"]
     assert (real_stage.task.config_folder / "claude" / ".claude.json").exists()
     assert [path.name for path in real_stage.cwd.iterdir()] == [".git"]

@@ -132,6 +132,8 @@ def _private_folders(launch: ClaudeLaunch) -> dict[str, str]:
     folders = {
         "HOME": str(launch.config_folder / "home"),
         "CLAUDE_CONFIG_DIR": str(launch.config_folder / "claude"),
+        # Else it leaves a folder for each session under /tmp/claude-<uid> behind.
+        "CLAUDE_CODE_TMPDIR": str(launch.config_folder / "tmp"),
         # A worker has no one to type a password, and no editor to wait for.
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_EDITOR": "true",
@@ -178,6 +180,8 @@ def _behaviour_variables(launch: ClaudeLaunch) -> dict[str, str]:
         "DISABLE_TELEMETRY": "1",
         "DISABLE_ERROR_REPORTING": "1",
         "NO_PROXY": "127.0.0.1,localhost",
+        # Caches of the tests it runs would show up as its changes.
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     if launch.max_turns is not None:
         variables["CLAUDE_CODE_MAX_TURNS"] = str(launch.max_turns)

@@ -152,7 +152,7 @@ def _real_folder(folder: Path) -> Path:
 def _write_private_config(folder: Path, rules: ClaudeRules) -> Path:
     """Make the run's private folders and its settings file; returns the file's real path."""
     try:
-        for part in (folder, folder / "home", folder / "claude"):
+        for part in (folder, folder / "home", folder / "claude", folder / "tmp"):
             part.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
         settings = folder.resolve() / "settings.json"
