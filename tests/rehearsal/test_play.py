@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from dragoman.rehearsal.answer import Answer, Call, Failure, Silence, Speech, Thought
 from dragoman.rehearsal.asked import Asked, OfferedTool, ToolResult, Wishes

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from dragoman.rehearsal.asked import OfferedTool
 from dragoman.rehearsal.scenario import Pace
 
 
-@dataclass(frozen=True, slots=True)
-class Thought:
+class Thought(msgspec.Struct, frozen=True):
     """Reasoning."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Speech:
+class Speech(msgspec.Struct, frozen=True):
     """Visible text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(msgspec.Struct, frozen=True):
     """A tool call.
 
     Attributes:
@@ -37,15 +35,13 @@ class Call:
     payload: str
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
+class Silence(msgspec.Struct, frozen=True):
     """A pause."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(msgspec.Struct, frozen=True):
     """An error of the provider; the last part of an answer."""
 
     status: int
@@ -54,16 +50,14 @@ class Failure:
     retry_after_s: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(msgspec.Struct, frozen=True):
     """The connection drops; the last part of an answer."""
 
 
 Part = Thought | Speech | Call | Silence | Failure | Cut
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """Estimated tokens.
 
     Attributes:
@@ -81,8 +75,7 @@ class Usage:
     reasoning: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """One answer.
 
     Attributes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import msgspec
 
 from dragoman.rehearsal.scenario import Wire
 
@@ -30,8 +31,7 @@ class BadRequest(Exception):
     """A request that an ordinary provider refuses with status 400."""
 
 
-@dataclass(frozen=True, slots=True)
-class OfferedTool:
+class OfferedTool(msgspec.Struct, frozen=True):
     """A tool of the request.
 
     Attributes:
@@ -47,8 +47,7 @@ class OfferedTool:
     properties: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One piece of the conversation, in order.
 
     Attributes:
@@ -67,16 +66,14 @@ class Entry:
     tool: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(msgspec.Struct, frozen=True):
     """A tool's answer and the tool it came from (empty when the call is not in the history)."""
 
     tool: str
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True):
     """What else the request says about its answer.
 
     Attributes:
@@ -100,8 +97,7 @@ class Wishes:
     output_schema: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """One request.
 
     Attributes:
@@ -126,7 +122,7 @@ class Asked:
     cwd: str | None
     prompt_tokens: int
     prefix_tokens: int
-    wishes: Wishes = field(default_factory=Wishes)
+    wishes: Wishes = Wishes()
 
 
 def tokens_in(characters: int) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -32,8 +31,7 @@ class _Unplayable(Exception):
     """A rule that holds but cannot be played on this request."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Match:
+class _Match(msgspec.Struct, frozen=True):
     user: re.Match[str] | None = None
     result: re.Match[str] | None = None
     earlier: re.Match[str] | None = None
