@@ -11,7 +11,6 @@ import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 from dragoman.daemon.log import JsonLog, Level
 
@@ -44,7 +43,7 @@ def describe_exception(error: BaseException) -> str:
     return type(error).__name__ + place
 
 
-def log_to(path: Path, role: str, level: Literal["debug", "info", "warning", "error"] = "info") -> JsonLog:
+def log_to(path: Path, role: str, level: Level = "info") -> JsonLog:
     """Send this process's logging and its uncaught exceptions to the daemon's log.
 
     Args:
@@ -52,7 +51,7 @@ def log_to(path: Path, role: str, level: Literal["debug", "info", "warning", "er
         role: what this process is.
         level: lines below it are dropped.
     """
-    log = JsonLog(str(path), role)
+    log = JsonLog(str(path), role, level=level)
     root = logging.getLogger()
     root.handlers[:] = [JsonLogHandler(log)]
     root.setLevel(logging.WARNING)

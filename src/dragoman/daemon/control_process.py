@@ -23,13 +23,12 @@ from dragoman.daemon.listening import (
     Listener,
     ParentLink,
     child_arguments,
+    failures_reported,
     offer_to_leave,
-    report_failure,
     run_child,
     serve_until_told,
 )
 from dragoman.daemon.where import read_daemon_json
-from dragoman.errors import DragomanError
 from dragoman.process.prctl import forbid_inspection
 
 
@@ -95,17 +94,14 @@ def main() -> None:
     arguments = child_arguments(sys.argv[1:], extra=["--listen-fd", "--idle-s"])
     channel = socket.socket(fileno=int(arguments.channel_fd))
     home = resolve_home(os.environ, Path(arguments.config))
-    log_to(home.logs / "daemon.log", "control")
-    try:
+    with failures_reported(channel):
         config = load_config(home, os.environ, json.loads(arguments.flags))
+        log_to(home.logs / "daemon.log", "control", config.log.level)
         run_child(
             serve_control(
                 home, (config.gateway.host,), int(arguments.listen_fd), channel, float(arguments.idle_s)
             )
         )
-    except DragomanError as error:
-        report_failure(channel, error)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,13 +19,12 @@ from typing import Any, Protocol
 import uvicorn
 
 from dragoman.daemon.channel import LineReader, Message, encode_message
+from dragoman.daemon.child_log import describe_exception
 from dragoman.errors import DragomanError
+from dragoman.gateway.server import server_config
 
 # Streams of a daemon whose parent was killed may still finish.
 ORPHAN_GRACE_S = 30.0
-# Clients keep connections between turns; a model may think for a minute between two requests.
-_KEEP_ALIVE_S = 120
-_BACKLOG = 2048
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -124,25 +124,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-def make_config(app: Application) -> uvicorn.Config:
-    """uvicorn as it serves all our planes: HTTP/1.1 by httptools, no logging, no headers of its own."""
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        interface="asgi3",
-        loop="none",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        date_header=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-    )
-
-
 async def serve_until_told(
     listeners: Sequence[Listener],
     channel: socket.socket,
@@ -158,7 +139,7 @@ async def serve_until_told(
         ending: what else to do at the end.
         on_link: gets the link to the parent, to send on it.
     """
-    servers = [_Server(make_config(listener.app)) for listener in listeners]
+    servers = [_Server(server_config(listener.app)) for listener in listeners]
 
     def leave(grace_s: float) -> None:
         ending.begin()
@@ -219,10 +200,26 @@ def child_arguments(argv: Sequence[str], *, extra: Sequence[str] = ()) -> argpar
     return parser.parse_args(argv)
 
 
-def report_failure(channel: socket.socket, error: DragomanError) -> None:
-    """Tell the parent why this child cannot start; it tells the user."""
+@contextlib.contextmanager
+def failures_reported(channel: socket.socket) -> Iterator[None]:
+    """Tell the parent why this child cannot start or go on, and exit; the parent tells the user.
+
+    Args:
+        channel: our end of the socket pair with the parent.
+    """
+    try:
+        yield
+    except DragomanError as error:
+        _report(channel, message=error.message, hint=error.hint, code=error.code)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        _report(channel, message=f"it ended by a mistake of ours: {describe_exception(error)}")
+        raise
+
+
+def _report(channel: socket.socket, **fields: Any) -> None:
     with contextlib.suppress(OSError):
-        channel.sendall(encode_message("failed", message=error.message, hint=error.hint, code=error.code))
+        channel.sendall(encode_message("failed", **fields))
 
 
 def run_child(main: Awaitable[None]) -> None:

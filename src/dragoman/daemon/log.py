@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
-Level = Literal["debug", "info", "warning", "error"]
+Level = Literal["debug", "info", "warning", "error", "critical"]
+_LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error", "critical")
 
 MAX_LOG_BYTES = 5_000_000
 _MAX_FIELD_CHARS = 500
@@ -25,6 +26,7 @@ class JsonLog:
     Args:
         path: the log file, made 0600.
         role: which process speaks, such as `parent` or `gateway`.
+        level: lines below it are dropped.
         max_bytes: size at which the file is put aside.
         wall: seconds since the epoch.
     """
@@ -34,18 +36,22 @@ class JsonLog:
         path: str,
         role: str,
         *,
+        level: Level = "info",
         max_bytes: int = MAX_LOG_BYTES,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._path = path
         self._role = role
+        self._kept = frozenset(_LEVELS[_LEVELS.index(level) :])
         self._max_bytes = max_bytes
         self._wall = wall
         self._fd: int | None = None
         self._lines = 0
 
-    def write(self, level: Level, event: str, **fields: Any) -> None:
+    def write(self, level: Level, event: str, /, **fields: Any) -> None:
         """Add a line. A log that cannot be written is not worth failing for."""
+        if level not in self._kept:
+            return
         row = {
             "at": round(self._wall(), 3),
             "level": level,

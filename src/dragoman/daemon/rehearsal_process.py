@@ -21,12 +21,11 @@ from dragoman.daemon.listening import (
     Listener,
     ParentLink,
     child_arguments,
+    failures_reported,
     offer_to_leave,
-    report_failure,
     run_child,
     serve_until_told,
 )
-from dragoman.errors import DragomanError
 from dragoman.process.prctl import forbid_inspection
 from dragoman.rehearsal.app import Rehearsal
 from dragoman.rehearsal.journal import Journal
@@ -72,18 +71,15 @@ def main() -> None:
     arguments = child_arguments(sys.argv[1:], extra=["--listen-fd", "--idle-s"])
     channel = socket.socket(fileno=int(arguments.channel_fd))
     home = resolve_home(os.environ, Path(arguments.config))
-    log_to(home.logs / "daemon.log", "rehearsal")
-    try:
+    with failures_reported(channel):
         config = load_config(home, os.environ, json.loads(arguments.flags))
+        log_to(home.logs / "daemon.log", "rehearsal", config.log.level)
         app = Rehearsal(
             [load_scenario(config.rehearsal.scenario or _DEFAULT_SCENARIO)],
             wait_factor=1.0,
             journal=Journal(None),
         )
         run_child(serve_rehearsal(app, int(arguments.listen_fd), channel, float(arguments.idle_s)))
-    except DragomanError as error:
-        report_failure(channel, error)
-        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,116 @@
+"""A gateway process: `python -m dragoman.daemon.gateway_process`, always there, lean.
+
+Two sockets, one data plane: the TCP port, which also relays to the control process, and the unix socket that
+sandboxed workers see, which serves model calls alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+
+from dragoman.config.load import load_config
+from dragoman.config.paths import Home, resolve_home
+from dragoman.config.schema import Config
+from dragoman.config.tokens import TokenCache
+from dragoman.daemon.child_log import log_to
+from dragoman.daemon.listening import (
+    Listener,
+    child_arguments,
+    failures_reported,
+    run_child,
+    serve_until_told,
+)
+from dragoman.daemon.log import JsonLog
+from dragoman.gateway.app import Gateway
+from dragoman.gateway.forward import ControlDoor
+from dragoman.gateway.runtime import make_runtime
+from dragoman.gateway.spool import Spool
+from dragoman.gateway.transport import Transport
+from dragoman.process.prctl import forbid_inspection
+
+
+class _GatewayEnding:
+    """The usage rows of the last requests are written before we go."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+
+    def begin(self) -> None:
+        return
+
+    async def finish(self) -> None:
+        await self._gateway.aclose()
+
+
+async def serve_gateway(
+    home: Home,
+    config: Config,
+    log: JsonLog,
+    *,
+    tcp_fd: int,
+    unix_fd: int,
+    channel: socket.socket,
+    embedded_url: str,
+) -> None:
+    """Serve until the parent says so or is gone.
+
+    Args:
+        home: whose daemon this is.
+        config: the configuration in force.
+        log: where events go.
+        tcp_fd: the inherited listening TCP socket.
+        unix_fd: the inherited listening unix socket, for sandboxed workers.
+        channel: our end of the socket pair with the parent.
+        embedded_url: where the embedded model answers.
+
+    Raises:
+        ConfigError: the configuration names something that does not exist.
+        BadAddress: a proxy variable holds no usable address.
+    """
+    transport = Transport.from_environment(os.environ)
+    gateway = Gateway(
+        make_runtime(config, home, os.environ, warn=lambda text: log.write("warning", "key", message=text)),
+        transport=transport,
+        spool=Spool(home.spool, wall=time.time),
+        slots=home.slots,
+        find_token=TokenCache(home).find,
+        door=ControlDoor(home.control_socket, transport),
+        embedded_url=embedded_url,
+        log=log.write,
+    )
+    listeners = [
+        Listener(socket.socket(fileno=tcp_fd), gateway.app),
+        Listener(socket.socket(fileno=unix_fd), gateway.data_plane_app),
+    ]
+    await serve_until_told(listeners, channel, ending=_GatewayEnding(gateway))
+
+
+def main() -> None:
+    """Entry of the process; its arguments come from the parent."""
+    forbid_inspection()
+    arguments = child_arguments(sys.argv[1:], extra=["--tcp-fd", "--unix-fd", "--rehearsal-url"])
+    channel = socket.socket(fileno=int(arguments.channel_fd))
+    home = resolve_home(os.environ, Path(arguments.config))
+    with failures_reported(channel):
+        config = load_config(home, os.environ, json.loads(arguments.flags))
+        log = log_to(home.logs / "daemon.log", "gateway", config.log.level)
+        run_child(
+            serve_gateway(
+                home,
+                config,
+                log,
+                tcp_fd=int(arguments.tcp_fd),
+                unix_fd=int(arguments.unix_fd),
+                channel=channel,
+                embedded_url=arguments.rehearsal_url,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
