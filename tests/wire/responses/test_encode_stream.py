@@ -65,7 +65,7 @@ def test_a_message_is_announced_told_in_deltas_and_done(check_stream: Check) -> 
     assert response["id"] == "resp_abc123"
     assert response["usage"] == {
         "input_tokens": 3,
-        "input_tokens_details": {"cached_tokens": 1},
+        "input_tokens_details": {"cached_tokens": 1, "cache_write_tokens": 0},
         "output_tokens": 2,
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": 5,

@@ -371,11 +371,12 @@ def _usage(usage: Usage | None) -> bytes:
     if usage is None:
         return b"null"
     return (
-        b'{"input_tokens":%d,"input_tokens_details":{"cached_tokens":%d},"output_tokens":%d,'
+        b'{"input_tokens":%d,"input_tokens_details":{"cached_tokens":%d,"cache_write_tokens":%d},"output_tokens":%d,'
         b'"output_tokens_details":{"reasoning_tokens":%d},"total_tokens":%d}'
         % (
             usage.input_tokens,
             usage.cache_read_tokens,
+            usage.cache_write_tokens,
             usage.output_tokens,
             usage.reasoning_tokens,
             usage.total_tokens,
