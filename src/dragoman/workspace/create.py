@@ -15,12 +15,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from .changes import GITLINK
 from .errors import DirtyRepository, InvalidRequest, NoCommits, StoreInsideRepository, WorkspaceExists
 from .keep import Keep, copy_surroundings, make_keep, write_alternates
 from .names import printable, shown
 from .repository import Repository
 from .settings import render
-from .snapshot import copy_index, split_names, take_snapshot
+from .snapshot import copy_index, read_index, split_names, take_snapshot
 from .store import (
     DirtyPolicy,
     Workspace,
@@ -105,6 +106,7 @@ def _build(
     base = _take_base(repository, keep, head, dirty)
     keep.run("update-ref", "--no-deref", "HEAD", base)
     branch = repository.branch()
+    base_tree = keep.tree_of(base)
     workspace = Workspace(
         id=id,
         folder=folder,
@@ -115,9 +117,10 @@ def _build(
         head=head,
         branch=branch,
         base=base,
-        base_tree=keep.tree_of(base),
+        base_tree=base_tree,
         dirty=dirty,
         sparse=sparse,
+        submodules=(),
         included=(),
         refused_filters=tuple(sorted(repository.settings.refused_filters)),
         created_at=now.isoformat(timespec="microseconds"),
@@ -128,6 +131,12 @@ def _build(
     cone = bool(sparse) or repository.settings.sparse_cone
     check_out(keep, base, workspace.path, patterns, cone=cone)
     make_clone(repository, keep, workspace.path, base, branch, patterns=patterns, cone=cone)
+    workspace = replace(
+        workspace,
+        submodules=tuple(
+            (shown(name), entry.id) for name, entry in read_index(keep, keep.index, only=GITLINK).items()
+        ),
+    )
     if include:
         workspace = replace(workspace, included=copy_ignored(repository, keep, workspace.path, include))
     if repository.prefix:

@@ -14,15 +14,16 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from .changes import GITLINK, Change, diff_trees
 from .errors import GitFailed, InvalidRequest, WorkspaceDamaged
 from .git import Git
 from .keep import Keep
 from .names import is_under, shown, unshown
-from .snapshot import Skipped, find_changed, hash_files, split_names
+from .snapshot import Skipped, find_changed, hash_files, read_index, split_names
 from .store import Workspace, check_tree
-from .trees import edit_tree
+from .trees import Entry, edit_tree
 
 _IGNORED_LISTED = 100
 _INDEX_LIMIT_BYTES = 256 * 1024 * 1024
@@ -165,7 +166,42 @@ def take_result(workspace: Workspace, git: Git, include_ignored: Sequence[str] =
     names.update(_matching(workspace, keep, include_ignored))
     found = hash_files(keep, workspace.path, keep.dir / "index.result", names, own_disk=True)
     edits = {name: entry for name, entry in found.entries.items() if entry or name not in hint.sparse}
-    return Result(edit_tree(keep, workspace.base_tree, edits), found.skipped)
+    skipped = list(found.skipped)
+    for name, commit in workspace.submodules:
+        raw = unshown(name)
+        skipped = [item for item in skipped if item.name != raw]
+        match _look_at_submodule(workspace, keep, raw):
+            case "untouched":
+                edits.pop(raw, None)
+            case "filled":
+                skipped.append(Skipped(raw, "in_submodule"))
+            case Entry() as entry if entry.id != commit:
+                edits[raw] = entry
+            case None:
+                edits[raw] = None
+            case _:
+                pass
+    return Result(edit_tree(keep, workspace.base_tree, edits), tuple(skipped))
+
+
+def _look_at_submodule(
+    workspace: Workspace, keep: Keep, name: bytes
+) -> Entry | Literal["untouched", "filled"] | None:
+    """See what became of a submodule's folder, which was empty at the start.
+
+    Returns:
+        The commit of a repository put there, None when the folder is gone, else whether it is still empty.
+    """
+    folder = workspace.path / os.fsdecode(name)
+    if folder.is_symlink() or not folder.is_dir():
+        return None
+    if (folder / ".git").exists():
+        index = keep.dir / "index.submodule"
+        index.unlink(missing_ok=True)
+        run = ("update-index", "-z", "--add", "--stdin")
+        done = keep.run(*run, work_tree=workspace.path, index=index, stdin=name + b"\0", ok=(0, 128))
+        return read_index(keep, index).get(name, "filled") if done.status == 0 else "filled"
+    return "filled" if any(folder.iterdir()) else "untouched"
 
 
 def _matching(workspace: Workspace, keep: Keep, include: Sequence[str]) -> list[bytes]:

@@ -264,10 +264,16 @@ def _choose(
 def _unsupported(skipped: Iterable[Skipped]) -> list[Conflict]:
     conflicts: list[Conflict] = []
     for item in skipped:
-        what = "is a repository of its own" if item.reason == "nested_repository" else "cannot be read"
-        conflicts.append(
-            Conflict(item.name, "unsupported_file", f"{printable(item.name)}: {what} and cannot be applied")
-        )
+        text = printable(item.name)
+        match item.reason:
+            case "nested_repository":
+                what = f"{text}: is a repository of its own and cannot be applied"
+            case "in_submodule":
+                what = f"{text}: is a submodule; what was put into it cannot be applied"
+            case "unreadable":
+                what = f"{text}: cannot be read"
+        kind = "submodule" if item.reason == "in_submodule" else "unsupported_file"
+        conflicts.append(Conflict(item.name, kind, what))
     return conflicts
 
 

@@ -59,7 +59,6 @@ OURS: tuple[tuple[str, str], ...] = (
     ("maintenance.auto", "false"),
     ("protocol.allow", "never"),
     ("submodule.recurse", "false"),
-    ("diff.ignoreSubmodules", "all"),
     ("commit.gpgSign", "false"),
     ("credential.helper", ""),
 )

@@ -19,7 +19,7 @@ from typing import Literal
 from .keep import Keep
 from .trees import Entry
 
-SkipReason = Literal["nested_repository", "unreadable"]
+SkipReason = Literal["nested_repository", "unreadable", "in_submodule"]
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,12 @@ def hash_files(
     return Found(entries, tuple(skipped))
 
 
-def read_index(keep: Keep, index: Path) -> dict[bytes, Entry]:
-    """List an index: what each name holds."""
+def read_index(keep: Keep, index: Path, *, only: str = "") -> dict[bytes, Entry]:
+    """List an index: what each name holds, limited to one mode where that is given."""
     found: dict[bytes, Entry] = {}
     for line in split_names(keep.run("ls-files", "-z", "--stage", index=index).out):
+        if not line.startswith(only.encode()):
+            continue
         what, _, name = line.partition(b"\t")
         mode, content, _ = what.decode().split(" ")
         found[name] = Entry(mode, content)

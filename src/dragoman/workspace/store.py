@@ -61,6 +61,7 @@ class Workspace:
         base_tree: its tree; every delta is measured against it.
         dirty: the policy it was made with.
         sparse: folders the tree was limited to; empty means all.
+        submodules: submodules of the base, which are not checked out: name and commit.
         included: ignored files that were copied in on request, with a hash of their content.
         refused_filters: filters that were not run because only the repository configures them.
         created_at: UTC time, ISO 8601.
@@ -80,6 +81,7 @@ class Workspace:
     base_tree: str
     dirty: DirtyPolicy
     sparse: tuple[str, ...]
+    submodules: tuple[tuple[str, str], ...]
     included: tuple[tuple[str, str], ...]
     refused_filters: tuple[str, ...]
     created_at: str
@@ -213,7 +215,8 @@ def read_record(folder: Path) -> Workspace:
         values["folder"] = folder
         values["sparse"] = tuple(values["sparse"])
         values["refused_filters"] = tuple(values["refused_filters"])
-        values["included"] = tuple((str(name), str(digest)) for name, digest in values["included"])
+        for key in ("included", "submodules"):
+            values[key] = tuple((str(name), str(what)) for name, what in values[key])
         values["applied"] = tuple(read_applied(item) for item in values["applied"])
         return Workspace(**values)
     except (OSError, ValueError, TypeError, KeyError) as problem:
