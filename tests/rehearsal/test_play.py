@@ -251,6 +251,15 @@ def test_a_side_call_gets_the_side_answer_in_the_shape_it_wants(scenario: MakeSc
     assert "rehearsal is under way" in said(play(summary, [play_book]))
 
 
+def test_a_rule_for_any_request_leaves_titles_to_the_side_answer(scenario: MakeScenario):
+    play_book = scenario("side = 'Title'\n[[rule]]\nwhen.tools = 'any'\ndo = [{ say = 'main' }]")
+    titled = Wishes(output_schema={"type": "string"})
+    assert said(play(ASKED, [play_book])) == "main"
+    assert said(play(replace(ASKED, wishes=titled), [play_book])) == "main"
+    assert said(play(replace(ASKED, tools=()), [play_book])) == "main"
+    assert said(play(replace(ASKED, tools=(), wishes=titled), [play_book])) == '"Title"'
+
+
 def test_an_answer_over_the_token_limit_is_cut_and_says_so(scenario: MakeScenario):
     play_book = scenario(
         "[[rule]]\ndo = [{ say = 'eight letters' }, { call = { tool = 'Read', args = { a = 'long' } } }]"

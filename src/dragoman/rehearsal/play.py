@@ -82,8 +82,15 @@ def offered(name: str, tools: Sequence[OfferedTool]) -> OfferedTool | None:
 
 def _matches(when: When, asked: Asked) -> _Match | None:
     """None where a condition fails, else what the regular expressions found."""
-    if when.tools != "any" and (when.tools == "offered") != bool(asked.tools):
-        return None
+    match when.tools:
+        case "offered" if not asked.tools:
+            return None
+        case "none" if asked.tools:
+            return None
+        case "any" if _wants_title_or_summary(asked):
+            return None
+        case _:
+            pass
     if when.wire is not None and asked.wire not in when.wire:
         return None
     if when.model is not None and not fnmatchcase(asked.model, when.model):
@@ -249,6 +256,12 @@ def _usage(asked: Asked, parts: Sequence[Part]) -> Usage:
         output=sum(_tokens(part) for part in parts),
         reasoning=sum(_tokens(part) for part in parts if isinstance(part, Thought)),
     )
+
+
+def _wants_title_or_summary(asked: Asked) -> bool:
+    if asked.tools:
+        return False
+    return asked.wishes.output_schema is not None or asked.user_text.startswith(_SUMMARY_PROMPTS)
 
 
 def _side_text(asked: Asked, scenario: Scenario) -> str:

@@ -42,7 +42,8 @@ class When(msgspec.Struct, frozen=True, kw_only=True):
             the last user text; its groups become `${earlier.1}`.
         offers: tools that the request must all offer.
         tools: whether the request offers tools at all. Without tools it is taken for a side call (a title, a
-            summary), which only rules that say `none` or `any` may answer.
+            summary): rules that say `none` answer those, rules that say `any` only such as want neither a
+            JSON schema nor a summary.
     """
 
     wire: tuple[Wire, ...] | None = None
