@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import uvicorn
 
-from dragoman.gateway.transport import Transport
+from dragoman.config.load import parse_config
+from dragoman.config.paths import Home, resolve_home
+from dragoman.config.tokens import TokenCache, ensure_data_token
+from dragoman.gateway.app import Gateway
+from dragoman.gateway.forward import ControlDoor
+from dragoman.gateway.runtime import make_runtime
+from dragoman.gateway.server import server_config
+from dragoman.gateway.spool import Spool, UsageRow
+from dragoman.gateway.transport import Answer, Outgoing, Timeouts, Transport, parse_base
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "gateway"
 
@@ -143,6 +156,178 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
+def sse(*events: dict[str, Any] | str, named: bool = True) -> bytes:
+    """Events as a stream's bytes; `named` writes `event:` lines, as Messages and Responses have them."""
+    out = b""
+    for event in events:
+        if isinstance(event, str):
+            out += f"data: {event}\n\n".encode()
+            continue
+        if named:
+            out += f"event: {event['type']}\n".encode()
+        out += b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n"
+    return out
+
+
+def messages_stream(
+    *texts: str, model: str = "m-up", stop: str = "end_turn", output_tokens: int = 7
+) -> bytes:
+    """A whole Messages stream saying `texts`."""
+    message = {"id": "msg_u", "type": "message", "role": "assistant", "model": model, "content": []}
+    usage = {"input_tokens": 11, "cache_read_input_tokens": 3, "output_tokens": 1}
+    return sse(
+        {"type": "message_start", "message": {**message, "stop_reason": None, "usage": usage}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+        *(
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+            for text in texts
+        ),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": {"output_tokens": output_tokens}},
+        {"type": "message_stop"},
+    )
+
+
+def chat_chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
+    """One Chat chunk."""
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m-up", "choices": [choice]}
+
+
+def chat_stream(*texts: str, finish: str = "stop", done: bool = True) -> bytes:
+    """A whole Chat stream saying `texts`, with late usage."""
+    usage = {"prompt_tokens": 14, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 3}}
+    last = {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m-up",
+        "choices": [],
+        "usage": usage,
+    }
+    events: list[Any] = [chat_chunk({"role": "assistant", "content": ""})]
+    events += [chat_chunk({"content": text}) for text in texts]
+    events += [chat_chunk({}, finish), last, *(["[DONE]"] if done else [])]
+    return sse(*events, named=False)
+
+
+SSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def streamed(body: bytes) -> bytes:
+    """A streamed answer in one chunk."""
+    return SSE_HEAD + chunk(body) + b"0\r\n\r\n"
+
+
+def json_answer(value: Any, status: str = "200 OK", headers: tuple[tuple[str, str], ...] = ()) -> bytes:
+    """A JSON answer."""
+    return answer(
+        json.dumps(value).encode(), status=status, headers=(("Content-Type", "application/json"), *headers)
+    )
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@dataclass
+class Served:
+    """A gateway on a free port and what a test wants to see of it."""
+
+    gateway: Gateway
+    home: Home
+    token: str
+    port: int
+    transport: Transport
+    logged: list[tuple[str, dict[str, Any]]]
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def rows(self) -> list[UsageRow]:
+        """The usage rows written so far."""
+        self.gateway._spool.flush()
+        lines = b"".join(f.read_bytes() for f in sorted(self.home.spool.glob("*.jsonl"))).splitlines()
+        return [msgspec.json.decode(line, type=UsageRow) for line in lines]
+
+    async def open(
+        self, path: str, body: Any = None, *, method: str | None = None, headers: dict[str, str] | None = None
+    ) -> Answer:
+        """Send a request with the data token; the answer is still to be read."""
+        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
+        given = {
+            "authorization": f"Bearer {self.token}",
+            "content-type": "application/json",
+            **(headers or {}),
+        }
+        host = given.pop("host", None)
+        request = Outgoing(
+            method or ("GET" if body is None else "POST"),
+            parse_base(self.base).origin,
+            path,
+            tuple((k.encode(), v.encode()) for k, v in given.items() if v),
+            raw,
+            host.encode() if host is not None else None,
+        )
+        return await self.transport.send(request, Timeouts(2, 30, 30))
+
+    async def ask(self, path: str, body: Any = None, **options: Any) -> tuple[int, dict[str, str], bytes]:
+        """Send a request and read its whole answer."""
+        answer = await self.open(path, body, **options)
+        headers = {k.decode(): v.decode() for k, v in answer.headers}
+        return answer.status, headers, await answer.read_all(1 << 26)
+
+
+@asynccontextmanager
+async def served(
+    tmp_path: Path,
+    toml: str,
+    *,
+    environment: dict[str, str] | None = None,
+    data_plane_only: bool = False,
+    control: Path | None = None,
+    **options: Any,
+) -> AsyncIterator[Served]:
+    """A gateway with this configuration, served by uvicorn on loopback."""
+    environment = {
+        "DRAGOMAN_HOME": str(tmp_path / "home"),
+        "UP_KEY": "sk-upstream-secret",
+        **(environment or {}),
+    }
+    home = resolve_home(environment)
+    home.ensure()
+    config = parse_config(toml, environment)
+    logged: list[tuple[str, dict[str, Any]]] = []
+    transport = Transport()
+    door = ControlDoor(control, transport, hold_s=options.pop("hold_s", 0.5)) if control is not None else None
+    gateway = Gateway(
+        make_runtime(config, home, environment),
+        transport=transport,
+        spool=Spool(home.spool, wall=lambda: 1_700_000_000.0),
+        slots=home.slots,
+        find_token=TokenCache(home, max_age_s=0.0).find,
+        door=door,
+        log=lambda level, event, **fields: logged.append((event, fields)),
+        **options,
+    )
+    sock = socket.create_server(("127.0.0.1", 0))
+    app = gateway.data_plane_app if data_plane_only else gateway.app
+    server = _Server(server_config(app, timeout_graceful_shutdown=1))
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    await until(lambda: server.started)
+    client = Transport()
+    try:
+        yield Served(gateway, home, ensure_data_token(home), sock.getsockname()[1], client, logged)
+    finally:
+        await client.aclose()
+        server.should_exit = True
+        await task
+        await gateway.aclose()
+
+
 async def until(condition: Callable[[], Any], *, timeout_s: float = 5.0) -> None:
     """Wait for a condition with a deadline."""
     async with asyncio.timeout(timeout_s):
@@ -218,6 +403,14 @@ class Kit:
     answer = staticmethod(answer)
     chunk = staticmethod(chunk)
     until = staticmethod(until)
+    served = staticmethod(served)
+    sse = staticmethod(sse)
+    streamed = staticmethod(streamed)
+    json_answer = staticmethod(json_answer)
+    messages_stream = staticmethod(messages_stream)
+    chat_stream = staticmethod(chat_stream)
+    chat_chunk = staticmethod(chat_chunk)
+    SSE_HEAD = SSE_HEAD
     read_request = staticmethod(read_request)
 
 

@@ -105,7 +105,7 @@ def test_a_plain_server_on_a_tls_address_is_a_clear_failure(kit: Any) -> None:
     async def run() -> None:
         async with kit.scripted([kit.answer()]) as server:
             with pytest.raises(ConnectFailed):
-                await kit.transport().send(get(f"https://127.0.0.1:{server.port}"), FAST)
+                await kit.transport().send(get(f"https://127.0.0.1:{server.port}"), Timeouts(0.2, 2, 2))
 
     kit.run(run)
 

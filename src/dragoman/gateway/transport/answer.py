@@ -31,7 +31,7 @@ class Answer:
 
     A read gives everything that arrived since the last one, so a reader that writes once a read writes once
     for each network read. The connection goes back to its pool by itself when the body is complete; until
-    then the holder must end with `abort` or `drain`.
+    then the holder must end with `close`, after `drain` where the answer's own end has been seen.
 
     Attributes:
         status: HTTP status; 1xx are skipped.
@@ -196,6 +196,11 @@ class Answer:
         if not self._complete:
             self._fail(AnswerAborted(f"the exchange with {self.origin} was aborted"))
             self._connection.abort()
+
+    def close(self) -> None:
+        """Abort, unless the rest is being drained."""
+        if self._discard_left is None:
+            self.abort()
 
     def drain(self) -> None:
         """Let the rest arrive unread, within `Limits.drain_bytes` and `drain_s`, so that the upstream sees a

@@ -19,13 +19,17 @@ from .proxies import ProxyRules
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """A request to send; Host, Content-Length, Accept-Encoding and Connection are ours, not in `headers`."""
+    """A request to send; Host, Content-Length, Accept-Encoding and Connection are ours, not in `headers`.
+
+    `host` is the Host header where it is not the origin's own.
+    """
 
     method: str
     origin: Origin
     target: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
     body: bytes = b""
+    host: bytes | None = None
 
 
 class Transport:
@@ -159,9 +163,10 @@ def _head(request: Outgoing, path: Path) -> bytes:
         target = f"http://{authority}{target}"
         if path.proxy.authorization is not None:
             lines.append(b"proxy-authorization: " + path.proxy.authorization.encode("latin-1"))
-    lines[0] = f"{request.method} {target} HTTP/1.1\r\nhost: {authority}\r\naccept-encoding: identity".encode(
-        "latin-1"
-    )
+    host = authority.encode("latin-1") if request.host is None else request.host
+    check_header(b"host", host)
+    lines[0] = f"{request.method} {target} HTTP/1.1\r\n".encode("latin-1")
+    lines[0] += b"host: " + host + b"\r\naccept-encoding: identity"
     for name, value in request.headers:
         check_header(name, value)
         lines.append(name + b": " + value)

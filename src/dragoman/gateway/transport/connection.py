@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from .answer import Answer
 from .failures import ConnectionDropped
@@ -99,8 +100,8 @@ class Connection(asyncio.Protocol):
     # --- asyncio callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's unix transports are no subclass of asyncio.Transport (uvloop 0.23), so nothing can be asserted.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None:

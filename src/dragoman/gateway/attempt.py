@@ -1,0 +1,448 @@
+"""One attempt: one request to one upstream with one key, its answer carried to the client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dragoman.errors import DragomanError
+from dragoman.wire import translate
+from dragoman.wire.decode_error import MAX_ERROR_BYTES, decode_error
+from dragoman.wire.dialect import Dialect
+from dragoman.wire.errors import Failure, FailureCode, failure
+from dragoman.wire.events import Event, Fail, Usage
+from dragoman.wire.meter import UsageMeter
+from dragoman.wire.splice import ModelRewriter, splice_model
+from dragoman.wire.tools import ToolEntry
+from dragoman.wire.translate import EncodedRequest, StreamEncoder
+from dragoman.wire.turns import Recall, Request, Wire
+
+from .asgi import Headers, Send
+from .departure import Departure
+from .incoming import Incoming
+from .legs import Leg, PassThrough, Translation
+from .outgoing import outgoing_request, shown_headers
+from .pulse import SILENCE_S, Pulse
+from .replies import send_head, send_whole
+from .routes import Route
+from .transport import Answer, Timeouts, Transport, TransportError
+
+MAX_ANSWER_BYTES = 256 << 20
+"""Largest answer taken in one piece, a picture-laden one included."""
+
+# A send that takes longer waited for a client that reads slowly; that is not our work.
+_SLOW_SEND_S = 0.05
+
+_STREAM_HEADERS: Headers = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+]
+_JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
+
+
+class AttemptFailed(Exception):
+    """Nothing of an answer was said to the client; somebody else may be asked.
+
+    Attributes:
+        failure: what happened.
+        sent: whether the request may have reached the upstream.
+        answered: whether the upstream said so itself.
+    """
+
+    def __init__(self, failure: Failure, *, answered: bool = False) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.answered = answered
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A client's request through all its attempts.
+
+    Attributes:
+        incoming, body: as they came.
+        model, stream: what the body asks for.
+        send: ASGI's.
+        departure: the watch over the client.
+        response_id: letters and digits of the ids the client sees.
+        created_at: Unix seconds.
+        recall: the session's memory of reasoning.
+        silence_s: how long a client hears nothing before a sign of life.
+        request: the body decoded, once an attempt needed it.
+        encoder: the client's stream, once it has been begun.
+        committed: the answer's head has been sent: from here on errors are told inside the stream.
+        usage, said: what the answer cost, as far as known.
+        first_byte_at: monotonic seconds of the first content sent.
+        own_s: time that was our own work.
+        shims: what was changed on purpose for the last attempt.
+    """
+
+    incoming: Incoming
+    body: bytes
+    send: Send
+    departure: Departure
+    response_id: str
+    created_at: int
+    model: str = ""
+    stream: bool = False
+    recall: Recall | None = None
+    silence_s: float = SILENCE_S
+    request: Request | None = None
+    encoder: StreamEncoder | None = None
+    committed: bool = False
+    usage: Usage | None = None
+    said: int = 0
+    first_byte_at: float | None = None
+    own_s: float = 0.0
+    shims: tuple[str, ...] = ()
+    failure: Failure | None = None
+    clock: Callable[[], float] = field(default=lambda: asyncio.get_running_loop().time())
+
+    @property
+    def wire(self) -> Wire:
+        """The client's wire."""
+        return self.incoming.wire
+
+    def decoded(self) -> Request:
+        """The body as a request, decoded once.
+
+        Raises:
+            BadRequest: it cannot be read.
+        """
+        if self.request is None:
+            self.request = translate.decode_request(self.wire, self.body)
+        return self.request
+
+
+class Attempt:
+    """Asks one upstream.
+
+    Args:
+        conversation: what is asked, and by whom.
+        route: who is asked.
+        secret: the key to show.
+        transport: what carries it.
+        wall: Unix seconds.
+        base: where the embedded model runs, for routes to it.
+        dialect: the route's dialect, or one that has learned something since.
+    """
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        route: Route,
+        *,
+        secret: str | None,
+        transport: Transport,
+        wall: Callable[[], float],
+        base: str = "",
+        dialect: Dialect | None = None,
+    ) -> None:
+        self._talk = conversation
+        self._to = route
+        self._base = base
+        self._secret = secret
+        self._transport = transport
+        self._wall = wall
+        self._dialect = dialect or route.dialect
+        self._through = False
+        self._tools = translate.ToolTable()
+        self._timeouts = Timeouts(route.connect_timeout_s, route.first_byte_timeout_s, route.idle_timeout_s)
+
+    async def run(self) -> None:
+        """Ask, and carry the answer to its end.
+
+        Raises:
+            AttemptFailed: nothing of an answer was said to the client.
+            BadRequest: the client's body cannot be read, or cannot be said to this upstream.
+        """
+        talk = self._talk
+        begun = talk.clock()
+        body = self._encode().body
+        request = outgoing_request(
+            self._to, talk.incoming, body, secret=self._secret, base=self._base, stream=talk.stream
+        )
+        talk.own_s += talk.clock() - begun
+        try:
+            answer = await self._transport.send(request, self._timeouts)
+        except TransportError as error:
+            raise AttemptFailed(self._failure_of(error)) from None
+        try:
+            await self._take(answer)
+        except TransportError as error:
+            raise AttemptFailed(self._failure_of(error)) from None
+        finally:
+            answer.close()
+
+    def _encode(self) -> EncodedRequest:
+        """The request in the upstream's words; decides whether the answer's bytes may pass as they are."""
+        talk, route = self._talk, self._to
+        if route.native:
+            encoded = translate.forward_request(
+                route.wire,
+                talk.body,
+                model=route.upstream_model,
+                dialect=self._dialect,
+                limits=route.limits,
+                recall=talk.recall,
+            )
+            # Tools under other names come back under other names, so their calls have to be translated.
+            self._through = not any(_renamed(entry) for entry in encoded.tools.entries)
+        else:
+            encoded = translate.encode_request(
+                route.wire,
+                talk.decoded(),
+                model=route.upstream_model,
+                dialect=self._dialect,
+                stream=talk.stream,
+                limits=route.limits,
+                recall=talk.recall,
+            )
+        talk.shims = encoded.shims
+        self._tools = encoded.tools
+        return encoded
+
+    async def _take(self, answer: Answer) -> None:
+        if not 200 <= answer.status < 300:
+            raise AttemptFailed(await self._refusal(answer), answered=True)
+        kind = (answer.header(b"content-type") or b"").lower()
+        if b"html" in kind:
+            raise AttemptFailed(await self._refusal(answer), answered=True)
+        streamed = b"event-stream" in kind or (b"json" not in kind and self._talk.stream)
+        if self._talk.stream:
+            if streamed:
+                await self._stream(answer)
+            else:
+                await self._replay(answer)
+        elif streamed:
+            await self._fold(answer)
+        else:
+            await self._whole(answer)
+
+    async def _refusal(self, answer: Answer) -> Failure:
+        try:
+            body = await answer.read_all(MAX_ERROR_BYTES)
+        except TransportError:
+            body = b""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers}
+        status = answer.status if answer.status >= 300 else 502
+        found = decode_error(status, headers, body, codes=self._dialect.error_codes, now=self._wall())
+        if found.code in ("auth", "permission"):
+            # Not to be taken for our own refusal of the client's token.
+            return failure(
+                found.code,
+                f"{found.message} (said by the provider {self._to.provider!r} about its key)",
+                http_status=status,
+                upstream_code=found.upstream_code,
+            )
+        return found
+
+    # --- a stream for the client
+
+    async def _stream(self, answer: Answer) -> None:
+        leg = self._leg()
+        pulse = Pulse(answer, every_s=self._talk.silence_s)
+        try:
+            await self._pump(answer, leg, pulse)
+        finally:
+            pulse.stop()
+            self._note(leg)
+        if leg.finished:
+            answer.drain()
+
+    async def _pump(self, answer: Answer, leg: Leg, pulse: Pulse) -> None:
+        talk, clock, send = self._talk, self._talk.clock, self._talk.send
+        held: list[bytes] = []
+        while True:
+            ended = False
+            try:
+                piece = await answer.read()
+            except TransportError as error:
+                piece, ended = b"", True
+                broken = self._failure_of(error)
+            else:
+                broken = None
+            at = clock()
+            if piece is None:
+                if not pulse.due:
+                    continue
+                out = b"".join(held) + leg.keep_alive()
+                held.clear()
+            elif piece:
+                out = self._fed(leg, piece)
+            else:
+                out, ended = leg.eof(), True
+            if leg.failure is not None and not leg.content:
+                raise AttemptFailed(broken or leg.failure, answered=broken is None)
+            if leg.content and talk.first_byte_at is None:
+                talk.first_byte_at = clock()
+            if not talk.committed:
+                if piece is not None and not leg.content:
+                    held.append(out)
+                    if ended:
+                        raise AttemptFailed(broken or _EMPTY)
+                    continue
+                out = b"".join(held) + out
+                held.clear()
+                await self._commit(answer)
+            if ended or leg.finished:
+                break
+            if out:
+                await send({"type": "http.response.body", "body": out, "more_body": True})
+                pulse.beat()
+            spent = clock() - at
+            talk.own_s += spent if spent < _SLOW_SEND_S else 0.0
+        if broken is not None and leg.failure is not None:
+            # The decoder only knows that the end is missing; the transport knows why.
+            talk.failure = broken
+        elif leg.failure is not None:
+            talk.failure = leg.failure
+        elif not leg.finished:
+            talk.failure = broken or _CUT
+            out += leg.fail(talk.failure)
+        talk.departure.settle()
+        await send({"type": "http.response.body", "body": out})
+
+    def _fed(self, leg: Leg, piece: bytes) -> bytes:
+        try:
+            return leg.feed(piece)
+        except DragomanError as error:
+            found = failure("upstream", error.message)
+            leg.failure, leg.finished = found, True
+            return leg.fail(found) if leg.content else b""
+
+    def _leg(self) -> Leg:
+        if not self._through:
+            return Translation(self._decoder(), self._client_encoder())
+        asked = self._talk.model
+        rewriter = ModelRewriter(self._to.wire, asked) if asked != self._to.upstream_model else None
+        return PassThrough(self._to.wire, UsageMeter(self._to.wire, dialect=self._dialect), rewriter)
+
+    def _decoder(self) -> translate.StreamDecoder:
+        return translate.stream_decoder(
+            self._to.wire,
+            dialect=self._dialect,
+            tools=self._tools,
+            id_seed=self._talk.response_id,
+            recall=self._talk.recall,
+        )
+
+    def _client_encoder(self) -> StreamEncoder:
+        talk = self._talk
+        if talk.encoder is None or not talk.committed:
+            talk.encoder = translate.stream_encoder(
+                talk.wire,
+                request=talk.decoded(),
+                tools=self._tools,
+                response_id=talk.response_id,
+                created_at=talk.created_at,
+            )
+        return talk.encoder
+
+    async def _commit(self, answer: Answer) -> None:
+        talk = self._talk
+        talk.committed = True
+        shown = shown_headers(answer.headers) if self._through else []
+        await send_head(talk.send, talk.incoming, 200, [*_STREAM_HEADERS, *shown])
+
+    async def _replay(self, answer: Answer) -> None:
+        """A JSON answer to a client that wants a stream."""
+        events = self._events_of(await answer.read_all(MAX_ANSWER_BYTES))
+        leg = Translation(self._decoder(), self._client_encoder())
+        out = leg.replay(events)
+        self._note(leg)
+        if leg.failure is not None and not leg.content:
+            raise AttemptFailed(leg.failure, answered=True)
+        self._talk.failure = leg.failure
+        self._talk.first_byte_at = self._talk.clock()
+        if not self._talk.committed:
+            await self._commit(answer)
+        self._talk.departure.settle()
+        await self._talk.send({"type": "http.response.body", "body": out})
+
+    # --- one body for the client
+
+    async def _whole(self, answer: Answer) -> None:
+        body = await answer.read_all(MAX_ANSWER_BYTES)
+        at = self._talk.clock()
+        events = self._events_of(body)
+        if self._through:
+            self._check(events)
+            asked = self._talk.model
+            out = body if asked == self._to.upstream_model else splice_model(body, asked)
+        else:
+            out = self._folded(events)
+        headers = [*_JSON_HEADERS, *(shown_headers(answer.headers) if self._through else [])]
+        await self._reply(headers, out, at)
+
+    async def _fold(self, answer: Answer) -> None:
+        """A stream to a client that wants one body."""
+        decoder = self._decoder()
+        events: list[Event] = []
+        while piece := await answer.read():
+            events += decoder.feed(piece)
+            if decoder.finished:
+                break
+        else:
+            events += decoder.eof()
+        at = self._talk.clock()
+        if not answer.complete:
+            answer.drain()
+        await self._reply(_JSON_HEADERS, self._folded(events), at)
+
+    def _events_of(self, body: bytes) -> list[Event]:
+        return translate.decode_body(
+            self._to.wire,
+            body,
+            dialect=self._dialect,
+            tools=self._tools,
+            id_seed=self._talk.response_id,
+            recall=self._talk.recall,
+        )
+
+    def _folded(self, events: list[Event]) -> bytes:
+        self._check(events)
+        return translate.encode_body(
+            self._talk.wire,
+            events,
+            request=self._talk.decoded(),
+            tools=self._tools,
+            response_id=self._talk.response_id,
+            created_at=self._talk.created_at,
+        )
+
+    def _check(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Fail):
+                raise AttemptFailed(event.failure, answered=True)
+            if isinstance(event, Usage):
+                self._talk.usage = event
+
+    async def _reply(self, headers: Headers, out: bytes, at: float) -> None:
+        talk = self._talk
+        talk.committed = True
+        talk.first_byte_at = talk.clock()
+        talk.departure.settle()
+        await send_whole(talk.send, talk.incoming, 200, headers, out)
+        talk.own_s += talk.clock() - at
+
+    def _note(self, leg: Leg) -> None:
+        self._talk.usage = leg.usage or self._talk.usage
+        self._talk.said += leg.said
+
+    def _failure_of(self, error: TransportError) -> Failure:
+        code: FailureCode = "upstream"
+        if error.code in ("timeout", "truncated"):
+            code = error.code  # pyright: ignore[reportAssignmentType]
+        return failure(code, f"{self._to.provider}: {error.message}")
+
+
+_CUT = failure("truncated", "The provider's answer broke off.")
+_EMPTY = failure("truncated", "The provider's answer ended before it began.")
+
+
+def _renamed(entry: ToolEntry) -> bool:
+    tool = entry.tool
+    return entry.wrapped or tool.namespace is not None or entry.upstream_name != tool.name

@@ -1,0 +1,321 @@
+"""A client's request from its body to its usage row: who is asked, in which order, what is told."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from dragoman.wire.dialect import Dialect
+from dragoman.wire.encode_error import encode_error
+from dragoman.wire.errors import BadRequest, Failure, FailureCode, failure
+from dragoman.wire.translate import peek_request
+
+from .attempt import Attempt, AttemptFailed, Conversation
+from .keys import Key, KeysExhausted, KeyStates
+from .legs import failure_frame
+from .replies import Refusal, send_error_answer, send_refusal
+from .routes import Route, RouteTable, UnknownModel
+from .spool import Outcome, UsageRow
+from .transport import Transport
+
+# What another provider may do better: the request is fine, this place is not.
+_ELSEWHERE: frozenset[FailureCode] = frozenset(
+    {
+        "rate",
+        "quota_window",
+        "auth",
+        "permission",
+        "not_found",
+        "overloaded",
+        "upstream",
+        "timeout",
+        "truncated",
+    }
+)
+# What the same place may do better at once: a connection that died before it said anything.
+_SHORT_WAIT_S = 3.0
+_MAX_ASKED = 6
+
+# The exact refusals of DeepSeek and Kimi when earlier reasoning is missing from a tool turn.
+_WANTS_REASONING = re.compile(
+    r"reasoning_content.{0,80}(must be passed back|is missing)", re.IGNORECASE | re.S
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every exchange of a gateway works with.
+
+    Attributes:
+        routes: who knows which model.
+        keys: each provider's keys.
+        key_states: what is known about them.
+        transport: what carries requests.
+        learned: quirks seen at a provider and model, kept beyond a reload.
+        embedded_url: where the embedded model answers, "" when it cannot.
+        clock: monotonic seconds.
+        wall: Unix seconds.
+        new_id: fresh letters and digits.
+        silence_s: how long a client hears nothing before a sign of life.
+        note: takes a log line (event and fields).
+    """
+
+    routes: RouteTable
+    keys: Mapping[str, tuple[Key, ...]]
+    key_states: KeyStates
+    transport: Transport
+    learned: dict[tuple[str, str], Dialect]
+    embedded_url: str
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    new_id: Callable[[], str]
+    silence_s: float
+    note: Callable[..., None]
+
+
+class Exchange:
+    """Carries one request to whoever can answer it.
+
+    Args:
+        means: what it works with.
+        talk: the request.
+        record: takes the usage row.
+    """
+
+    def __init__(self, means: Means, talk: Conversation, record: Callable[[UsageRow], None]) -> None:
+        self._means = means
+        self._talk = talk
+        self._record = record
+        self._route: Route | None = None
+        self._key = ""
+        self._asked = 0
+
+    async def run(self) -> None:
+        """Answer the client.
+
+        Raises:
+            ClientLeft: it hung up; the row is written all the same.
+        """
+        outcome: Outcome = "failed"
+        try:
+            outcome = await self._answer()
+        except asyncio.CancelledError:
+            outcome = "client_left"
+            raise
+        finally:
+            self._write_row(outcome)
+
+    async def _answer(self) -> Outcome:
+        talk = self._talk
+        try:
+            peek = peek_request(talk.wire, talk.body)
+            talk.stream = peek.stream
+            talk.model = peek.model
+            token = talk.incoming.token
+            if token is not None and not token.allows_model(peek.model):
+                shown = peek.model[:100]
+                return await self._refuse(
+                    Refusal(403, "model_not_allowed", f"This token may not ask for the model {shown!r}.")
+                )
+            route = self._means.routes.resolve(peek.model, talk.wire)
+            if not route.known:
+                self._means.note("unknown_model", model=peek.model[:100], provider=route.provider)
+            found = await self._ask_in_turn(route)
+        except BadRequest as error:
+            talk.failure = error.failure
+            await self._tell(error.failure)
+            return "refused"
+        except UnknownModel as error:
+            talk.failure = failure("not_found", f"{error.message} ({error.hint})")
+            await self._tell(talk.failure)
+            return "refused"
+        if found is not None:
+            talk.failure = found
+            await self._tell(found)
+            return "failed"
+        return "ok" if talk.failure is None else "failed"
+
+    async def _ask_in_turn(self, first: Route) -> Failure | None:
+        """Ask the route and its fallbacks until one has answered; the first refusal that counts otherwise."""
+        told: Failure | None = None
+        for route in (first, *first.fallbacks):
+            if told is not None and self._talk.committed and route.native != first.native:
+                break  # the stream was begun in a way the other cannot go on with
+            self._route = route
+            found = await self._ask(route)
+            if found is None:
+                return None
+            told = told or found
+            if found.code not in _ELSEWHERE:
+                return found
+            if route.fallbacks or route is not first:
+                self._means.note("fallback", provider=route.provider, code=found.code)
+        return told
+
+    async def _ask(self, route: Route) -> Failure | None:
+        """Ask one provider with as many keys as it takes; None when it has answered."""
+        spare: set[str] = set()
+        told: Failure | None = None
+        patient = True
+        while self._asked < _MAX_ASKED:
+            keys = self._means.keys.get(route.provider, ())
+            if not keys:
+                return told or _no_key(route)
+            try:
+                lease = await self._means.key_states.lease(
+                    keys, session=self._session(), spare=frozenset(spare)
+                )
+            except KeysExhausted as error:
+                return told or error.failure
+            self._key = lease.key.label
+            try:
+                await self._try(route, lease.key)
+            except AttemptFailed as error:
+                told = error.failure
+                lease.failed(told)
+                if self._learn(route, told):
+                    continue
+                if told.code in ("rate", "quota_window", "auth"):
+                    spare.add(lease.key.id)
+                    if len(spare) < len(keys):
+                        continue
+                if not (patient and await self._patience(told, answered=error.answered)):
+                    return told
+                patient = False
+                spare.clear()
+            else:
+                lease.succeeded()
+                return None
+            finally:
+                lease.release()
+        return told
+
+    async def _try(self, route: Route, key: Key) -> None:
+        base = self._means.embedded_url if route.embedded else ""
+        if route.embedded and not base:
+            raise AttemptFailed(failure("upstream", "The embedded model is not at hand here."))
+        self._asked += 1
+        attempt = Attempt(
+            self._talk,
+            route,
+            secret=key.secret,
+            transport=self._means.transport,
+            wall=self._means.wall,
+            base=base,
+            dialect=self._means.learned.get((route.provider, route.upstream_model)),
+        )
+        await attempt.run()
+
+    def _learn(self, route: Route, told: Failure) -> bool:
+        """Whether the refusal taught us a quirk that makes asking again worth while, once."""
+        place = (route.provider, route.upstream_model)
+        if (
+            told.code != "invalid"
+            or place in self._means.learned
+            or not _WANTS_REASONING.search(told.message)
+        ):
+            return False
+        self._means.learned[place] = msgspec.structs.replace(
+            route.dialect, reasoning_required=True, reasoning_replay="tool_turns"
+        )
+        self._means.note("learned_reasoning_required", provider=route.provider, model=route.upstream_model)
+        return True
+
+    async def _patience(self, told: Failure, *, answered: bool) -> bool:
+        """Wait out a short refusal where the client would not: Codex gives up at a 429, and nobody is served
+        by an error for a connection that died before it said a word."""
+        if not answered and told.code in ("upstream", "truncated") and told.retryable:
+            await asyncio.sleep(0.1)
+            return True
+        wait_s = told.retry_after_s
+        short = told.code == "rate" and wait_s is not None and wait_s <= _SHORT_WAIT_S
+        if short and self._talk.incoming.client == "codex" and not self._talk.committed:
+            await asyncio.sleep(wait_s or 0.0)
+            return True
+        return False
+
+    def _session(self) -> str:
+        session = self._talk.incoming.session
+        return f"{self._talk.wire}:{session}" if session else ""
+
+    # --- telling the client
+
+    async def _tell(self, found: Failure) -> None:
+        talk = self._talk
+        if not talk.committed:
+            answer = encode_error(
+                talk.wire,
+                found,
+                talk.incoming.id,
+                context_window=self._route.context_window if self._route is not None else None,
+                now=self._means.wall(),
+                in_stream=talk.stream and found.code == "context" and talk.incoming.client == "codex",
+            )
+            talk.departure.settle()
+            await send_error_answer(talk.send, talk.incoming, answer)
+            return
+        encoder = talk.encoder
+        out = encoder.fail(found) if encoder is not None else failure_frame(talk.wire, found)
+        talk.departure.settle()
+        await talk.send({"type": "http.response.body", "body": out})
+
+    async def _refuse(self, refusal: Refusal) -> Outcome:
+        self._talk.departure.settle()
+        await send_refusal(self._talk.send, self._talk.incoming, refusal)
+        return "refused"
+
+    # --- the row
+
+    def _write_row(self, outcome: Outcome) -> None:
+        talk, incoming, route = self._talk, self._talk.incoming, self._route
+        now = talk.clock()
+        usage = talk.usage
+        token = incoming.token
+        self._record(
+            UsageRow(
+                id=incoming.id,
+                at=round(incoming.at, 3),
+                client=incoming.client_agent,
+                session=incoming.session,
+                turn=incoming.turn,
+                token=token.id[:16] if token is not None else "",
+                run=token.run if token is not None else None,
+                client_wire=talk.wire,
+                upstream_wire=route.wire if route is not None else None,
+                model=talk.model[:200],
+                provider=route.provider if route is not None else "",
+                upstream_model=route.upstream_model if route is not None else "",
+                key=self._key,
+                stream=talk.stream,
+                input_tokens=usage.input_tokens if usage is not None else 0,
+                cache_read_tokens=usage.cache_read_tokens if usage is not None else 0,
+                cache_write_tokens=usage.cache_write_tokens if usage is not None else 0,
+                output_tokens=usage.output_tokens if usage is not None else 0,
+                reasoning_tokens=usage.reasoning_tokens if usage is not None else 0,
+                usage_source="reported" if usage is not None else "none",
+                status=incoming.status,
+                outcome=outcome,
+                failure=talk.failure.code if talk.failure is not None else None,
+                ttfb_ms=_ms(talk.first_byte_at - incoming.started) if talk.first_byte_at else None,
+                total_ms=_ms(now - incoming.started),
+                gateway_ms=_ms(talk.own_s),
+                retries=max(self._asked - 1, 0),
+                shims=talk.shims,
+            )
+        )
+
+
+def _no_key(route: Route) -> Failure:
+    names = ", ".join(filter(None, (source.env for source in route.keys)))
+    return failure(
+        "auth",
+        f"There is no key for the provider {route.provider!r}" + (f" (looked in {names})." if names else "."),
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,211 @@
+"""The way from upstream bytes to client bytes: translated, or passed through with a meter beside it."""
+
+from __future__ import annotations
+
+import re
+from typing import Protocol
+
+import msgspec
+
+from dragoman.wire.encode_error import error_body, failed_event
+from dragoman.wire.errors import Failure
+from dragoman.wire.events import Delta, Event, Fail, Finish, Ping, Start, Usage
+from dragoman.wire.meter import UsageMeter
+from dragoman.wire.splice import ModelRewriter
+from dragoman.wire.sse import COMMENT_KEEP_ALIVE, data_frame, frame
+from dragoman.wire.translate import StreamDecoder, StreamEncoder
+from dragoman.wire.turns import Wire
+
+_PING = frame(b"ping", b'{"type":"ping"}')
+_MAX_HELD_BYTES = 1 << 20
+# Where an answer's own content begins, however its JSON is spaced.
+_CONTENT: dict[Wire, re.Pattern[bytes]] = {
+    "chat": re.compile(
+        rb'"(?:content|reasoning_content|reasoning|arguments)"\s*:\s*"[^"]|"tool_calls"\s*:\s*\['
+    ),
+    "messages": re.compile(rb'"content_block_'),
+    "responses": re.compile(rb'"response\.(?:output_item|content_part|output_text|reasoning)'),
+}
+_encode = msgspec.json.Encoder().encode
+
+
+class Leg(Protocol):
+    """Turns upstream bytes into client bytes and notes what passes.
+
+    Attributes:
+        content: something of the answer itself has passed; nobody else may be asked from here on.
+        finished: the answer's end has passed, good or bad.
+        failure: why it ended badly, as the upstream said it inside its stream.
+        usage: the last usage seen.
+        said: bytes of text, reasoning and arguments that passed, for an estimate when no usage comes.
+    """
+
+    content: bool
+    finished: bool
+    failure: Failure | None
+    usage: Usage | None
+    said: int
+
+    def feed(self, data: bytes) -> bytes:
+        """What to send for the next bytes. Nothing when they hold a failure and nothing was said yet."""
+        ...
+
+    def eof(self) -> bytes:
+        """What to send because the upstream has ended its body."""
+        ...
+
+    def keep_alive(self) -> bytes:
+        """A sign of life; nothing when there is no safe place for one."""
+        ...
+
+    def fail(self, failure: Failure) -> bytes:
+        """What ends the client's stream with a failure."""
+        ...
+
+
+class _Meter:
+    """Reads events as they pass."""
+
+    def __init__(self) -> None:
+        self.content = False
+        self.finished = False
+        self.failure: Failure | None = None
+        self.usage: Usage | None = None
+        self.said = 0
+
+    def note(self, events: list[Event]) -> None:
+        for event in events:
+            kind = type(event)
+            if kind is Delta:
+                self.said += len(event.text)  # pyright: ignore[reportAttributeAccessIssue]
+            elif isinstance(event, Usage):
+                self.usage = event
+            elif isinstance(event, Fail):
+                self.failure = event.failure
+                self.finished = True
+            elif isinstance(event, Finish):
+                self.finished = self.content = True
+            elif not isinstance(event, Start | Ping):
+                self.content = True
+
+
+class Translation(_Meter):
+    """Upstream and client speak different wires.
+
+    Args:
+        decoder: of the upstream's stream.
+        encoder: of the client's stream; shared with an earlier attempt of the same request when the client
+            has already been shown a sign of life through it.
+    """
+
+    def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
+        super().__init__()
+        self._decoder = decoder
+        self._encoder = encoder
+
+    def feed(self, data: bytes) -> bytes:
+        return self._pass(self._decoder.feed(data))
+
+    def eof(self) -> bytes:
+        return self._pass(self._decoder.eof())
+
+    def replay(self, events: list[Event]) -> bytes:
+        """Pass a whole answer's events."""
+        return self._pass(events)
+
+    def keep_alive(self) -> bytes:
+        return self._encoder.keep_alive()
+
+    def fail(self, failure: Failure) -> bytes:
+        return self._encoder.fail(failure)
+
+    def _pass(self, events: list[Event]) -> bytes:
+        if not events:
+            return b""
+        self.note(events)
+        if self.failure is not None and not self.content:
+            return b""
+        return self._encoder.feed(events)
+
+
+class PassThrough(_Meter):
+    """Both sides speak the same wire: frames go through as they are, each as soon as it is whole.
+
+    Bytes after the last frame's end are held until the frame is complete, so that keep-alives stand between
+    frames and a cut never leaves half a frame behind.
+
+    Args:
+        wire: of both sides.
+        meter: reads along.
+        rewriter: shows the client the model name it asked for; None when it is the upstream's own.
+    """
+
+    def __init__(self, wire: Wire, meter: UsageMeter, rewriter: ModelRewriter | None) -> None:
+        super().__init__()
+        self._wire: Wire = wire
+        self._meter = meter
+        self._rewriter = rewriter
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        if not self.finished:
+            self._read_along(data)
+            if self.failure is not None and not self.content:
+                return b""
+        if self._rewriter is not None:
+            data = self._rewriter.feed(data)
+        whole = self._held + data if self._held else data
+        if whole.endswith(b"\n\n"):
+            self._held = b""
+            return whole
+        end = max(whole.rfind(b"\n\n") + 2, whole.rfind(b"\r\n\r\n") + 4, whole.rfind(b"\r\r") + 2)
+        if end < 4 and len(whole) < _MAX_HELD_BYTES:
+            # No frame's end: `rfind` found nothing, or something shorter than any frame.
+            self._held = whole
+            return b""
+        if end < 4:
+            end = len(whole)
+        self._held = whole[end:]
+        return whole[:end]
+
+    def eof(self) -> bytes:
+        if not self.finished:
+            self._meter.eof()
+            self._take()
+        held, self._held = self._held, b""
+        if self.failure is not None:
+            return self.fail(self.failure) if self.content else b""
+        return held if self._rewriter is None else held + self._rewriter.eof()
+
+    def keep_alive(self) -> bytes:
+        # Codex re-arms its idle timer on events, not on comments; Chat clients know no event but chunks.
+        return COMMENT_KEEP_ALIVE if self._wire == "chat" else _PING
+
+    def fail(self, failure: Failure) -> bytes:
+        return failure_frame(self._wire, failure)
+
+    def _read_along(self, data: bytes) -> None:
+        self._meter.feed(data)
+        self.said += len(data)
+        if not self.content and (self._meter.content_seen or _CONTENT[self._wire].search(data)):
+            self.content = True
+        self._take()
+
+    def _take(self) -> None:
+        meter = self._meter
+        self.usage = meter.usage
+        self.failure = meter.failure
+        self.finished = meter.finished
+        if meter.finish is not None:
+            self.content = True
+
+
+def failure_frame(wire: Wire, failure: Failure) -> bytes:
+    """A failure inside a stream we did not write ourselves."""
+    match wire:
+        case "chat":
+            return data_frame(_encode(error_body("chat", failure)))
+        case "messages":
+            return frame(b"error", _encode(error_body("messages", failure)))
+        case "responses":
+            return failed_event(failure, response_id="resp_cut", created_at=0, sequence_number=1 << 30)
