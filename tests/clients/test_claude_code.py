@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from dragoman.clients import claude_code
+from dragoman.clients import program as program_module
 from dragoman.clients.claude_code import (
     ClaudeCodeMissing,
     ClaudeCodeTooOld,
-    absolute_path,
     bundled_binary,
     find_claude_code,
 )
+from dragoman.clients.program import absolute_path
 
 HELP = """\
   --tools <tools...>   --settings <file>   --setting-sources <s>   --strict-mcp-config
@@ -178,7 +178,7 @@ def test_a_program_that_cannot_be_started_is_told(tmp_path: Path) -> None:
 
 
 def test_a_program_that_does_not_answer_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claude_code, "_ASK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(program_module, "_ASK_TIMEOUT_S", 0.2)
     program = tmp_path / "claude"
     program.write_text("#!/bin/sh\nexec sleep 30\n")
     program.chmod(0o755)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-from dragoman.errors import DragomanError
-
-Source = Literal["config", "environment", "path", "clients extra"]
-Version = tuple[int, int, int]
-Ask = Callable[[Path, str], str]
+from dragoman.clients.program import (
+    Ask,
+    ProgramUnusable,
+    Source,
+    Version,
+    ask_program,
+    file_inside_package,
+    find_program,
+    version_text,
+)
 
 # Ours wins over the name other tools use.
 BINARY_VARIABLES = ("DRAGOMAN_CLAUDE_BIN", "CLAUDE_BIN")
-
-# The first start of a 380 MB binary from a cold disk took 3 to 6 s.
-_ASK_TIMEOUT_S = 30.0
 
 INSTALL_HINT = (
     "install it with `npm install -g @anthropic-ai/claude-code` or `pip install 'dragoman[clients]'`, "
@@ -30,7 +27,7 @@ INSTALL_HINT = (
 )
 
 
-class ClaudeCodeMissing(DragomanError):
+class ClaudeCodeMissing(ProgramUnusable):
     """No usable Claude Code: none found, not executable, or it does not answer."""
 
     code = "worker_not_found"
@@ -81,7 +78,7 @@ class ClaudeCode:
     @property
     def version_text(self) -> str:
         """The version as the program prints it, such as `2.1.329`."""
-        return ".".join(map(str, self.version))
+        return version_text(self.version)
 
 
 # Measured with these very versions; every other one is asked for its `--help`.
@@ -134,33 +131,23 @@ def find_claude_code(
         ClaudeCodeMissing: there is none, or the named one cannot be started.
         ClaudeCodeTooOld: it lacks a flag a worker needs.
     """
-    ask = ask or _ask
-    if configured:
-        return _inspect(_named(configured, env, "the configuration"), "config", ask)
-    for variable in BINARY_VARIABLES:
-        if env.get(variable):
-            return _inspect(_named(env[variable], env, variable), "environment", ask)
-    passed_over: list[str] = []
-    failure: ClaudeCodeMissing | None = None
-    on_path = shutil.which("claude", path=absolute_path(env.get("PATH", "")))
-    if on_path:
-        try:
-            return _inspect(Path(on_path), "path", ask)
-        except ClaudeCodeMissing as error:
-            passed_over.append(error.message)
-            failure = error
-    extra = (bundled or bundled_binary)()
-    if extra is not None:
-        return replace(_inspect(extra, "clients extra", ask), passed_over=tuple(passed_over))
-    raise failure or ClaudeCodeMissing(
-        "no Claude Code found: not in the configuration, CLAUDE_BIN, PATH or the `clients` extra",
-        hint=INSTALL_HINT,
+    known: dict[Path, tuple[Version, ClaudeFeatures]] = {}
+
+    def inspect(path: Path) -> None:
+        known[path] = _inspect(path, ask or _ask)
+
+    found = find_program(
+        "claude",
+        configured,
+        env,
+        variables=BINARY_VARIABLES,
+        bundled=bundled or bundled_binary,
+        inspect=inspect,
+        missing=lambda message, hint: ClaudeCodeMissing(message, hint=hint or INSTALL_HINT),
+        what="Claude Code",
     )
-
-
-def absolute_path(path: str) -> str:
-    """PATH without relative and empty entries, which would run programs of whatever folder we are in."""
-    return os.pathsep.join(part for part in path.split(os.pathsep) if part.startswith("/"))
+    version, features = known[found.path]
+    return ClaudeCode(found.path, found.source, version, features, found.passed_over)
 
 
 def bundled_binary() -> Path | None:
@@ -168,47 +155,20 @@ def bundled_binary() -> Path | None:
 
     The wheel of claude-agent-sdk 0.2.186 carries it as `_bundled/claude`.
     """
-    try:
-        spec = importlib.util.find_spec("claude_agent_sdk")
-    except (ImportError, ValueError):
-        return None
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        binary = Path(folder, "_bundled", "claude")
-        if binary.is_file():
-            return binary
-    return None
-
-
-def _named(named: str, env: Mapping[str, str], where: str) -> Path:
-    if "/" in named or named.startswith("~"):
-        path = Path(named).expanduser()
-        if not path.is_absolute():
-            path = path.absolute()
-        if not path.is_file():
-            raise ClaudeCodeMissing(f"{where} names {named}, which is not a file", hint=INSTALL_HINT)
-        return path
-    found = shutil.which(named, path=absolute_path(env.get("PATH", "")))
-    if found is None:
-        raise ClaudeCodeMissing(
-            f"{where} names {named}, which is not an executable on PATH", hint=INSTALL_HINT
-        )
-    return Path(found)
+    return file_inside_package("claude_agent_sdk", "_bundled", "claude")
 
 
 # One process asks a program once; a replaced or updated file is asked again.
 _known: dict[tuple[str, int, int], tuple[Version, ClaudeFeatures]] = {}
 
 
-def _inspect(path: Path, source: Source, ask: Ask) -> ClaudeCode:
-    if not os.access(path, os.X_OK):
-        raise ClaudeCodeMissing(f"{path} is not executable", hint=f"chmod +x {path}")
+def _inspect(path: Path, ask: Ask) -> tuple[Version, ClaudeFeatures]:
     stat = path.stat()
     key = (str(path.resolve()), stat.st_mtime_ns, stat.st_size)
     if key not in _known:
         version = _version(path, ask)
         _known[key] = (version, _features(path, version, ask))
-    version, features = _known[key]
-    return ClaudeCode(path=path, source=source, version=version, features=features)
+    return _known[key]
 
 
 def _version(path: Path, ask: Ask) -> Version:
@@ -233,7 +193,7 @@ def _features(path: Path, version: Version, ask: Ask) -> ClaudeFeatures:
     if missing or "stream-json" not in text or "dontAsk" not in text:
         lacks = missing[0] if missing else "stream-json" if "stream-json" not in text else "dontAsk"
         raise ClaudeCodeTooOld(
-            f"{path} is Claude Code {'.'.join(map(str, version))}, too old to be confined: it lacks {lacks}",
+            f"{path} is Claude Code {version_text(version)}, too old to be confined: it lacks {lacks}",
             hint="update it with `claude update`, or set CLAUDE_BIN to 2.1.197 or newer",
         )
     return ClaudeFeatures(
@@ -246,26 +206,8 @@ def _features(path: Path, version: Version, ask: Ask) -> ClaudeFeatures:
 
 
 def _ask(path: Path, argument: str) -> str:
+    quiet = {"DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
     try:
-        done = subprocess.run(
-            [str(path), argument],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_ASK_TIMEOUT_S,
-            check=False,
-            text=True,
-            errors="replace",
-            env={
-                "PATH": absolute_path(os.environ.get("PATH", os.defpath)),
-                "HOME": os.environ.get("HOME", "/"),
-                "DISABLE_AUTOUPDATER": "1",
-                "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-            },
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ClaudeCodeMissing(
-            f"{path} did not answer `{argument}` within {_ASK_TIMEOUT_S:.0f} s", hint=INSTALL_HINT
-        ) from error
+        return ask_program(path, argument, add=quiet)
     except OSError as error:
-        raise ClaudeCodeMissing(f"{path} cannot be started: {error.strerror}", hint=INSTALL_HINT) from error
-    return done.stdout or done.stderr
+        raise ClaudeCodeMissing(f"{path} {error}", hint=INSTALL_HINT) from error

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dragoman.clients.claude_code import absolute_path
+from dragoman.clients.program import absolute_path
 from dragoman.errors import DragomanError, ExitCode
 
 # What a program needs to find itself, its language and its certificates. No proxies: the only address a
