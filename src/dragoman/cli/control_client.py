@@ -87,10 +87,20 @@ class ControlClient:
             ) from None
         if answer.is_success:
             return answer.json()
-        try:
-            said = answer.json()
-            raise ControlRefused(said["error"], hint=said.get("next"), code=said.get("error_code"))
-        except (ValueError, KeyError):
-            raise ControlRefused(
-                f"the control API answered {answer.status_code} to {method} {path}", hint="dragoman logs"
-            ) from None
+        raise _refusal(answer)
+
+
+def _refusal(answer: httpx.Response) -> ControlRefused:
+    """An error answer in the control API's own shape, or in a wire's when the gateway itself spoke."""
+    try:
+        said = answer.json()
+    except ValueError:
+        said = {}
+    match said:
+        case {"error": str(message)}:
+            return ControlRefused(message, hint=said.get("next"), code=said.get("error_code"))
+        case {"error": {"message": str(message)}}:
+            return ControlRefused(message, hint="dragoman logs")
+        case _:
+            path = answer.request.url.path
+            return ControlRefused(f"{path} answered {answer.status_code}", hint="dragoman logs")

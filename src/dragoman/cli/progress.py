@@ -52,7 +52,10 @@ def make_console(*, stderr: bool = False, picture: bool = False) -> Console:
         return Console(
             stderr=stderr, highlight=False, record=True, force_terminal=True, width=_PICTURE_COLUMNS
         )
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = _PICTURE_COLUMNS
+    return console
 
 
 def save_picture(console: Console, path: Path, *, title: str) -> None:

@@ -18,6 +18,7 @@ from dragoman import __version__
 from dragoman.config.load import load_config
 from dragoman.config.paths import Home, resolve_home
 from dragoman.control.app import Control, control_app
+from dragoman.control.usage import usage_routes
 from dragoman.daemon.child_log import log_to
 from dragoman.daemon.listening import (
     Listener,
@@ -80,7 +81,7 @@ async def serve_control(
     def on_link(link: ParentLink) -> None:
         leaving.append(asyncio.create_task(offer_to_leave(link, control.activity.idle_s, idle_s)))
 
-    listener = Listener(socket.socket(fileno=fd), control_app(control))
+    listener = Listener(socket.socket(fileno=fd), control_app(control, usage_routes(home)))
     try:
         await serve_until_told([listener], channel, ending=_ControlEnding(control), on_link=on_link)
     finally:
