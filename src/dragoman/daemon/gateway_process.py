@@ -6,6 +6,7 @@ sandboxed workers see, which serves model calls alone.
 
 from __future__ import annotations
 
+import encodings.idna  # noqa: F401 - the first look-up of a host name would import it later
 import json
 import os
 import socket
