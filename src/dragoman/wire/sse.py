@@ -36,13 +36,14 @@ class SseReader:
         max_frame_bytes: largest event held before `FrameTooLarge` is raised.
     """
 
-    __slots__ = ("_at_start", "_buffer", "_max_frame_bytes", "_scanned", "_skip_lf")
+    __slots__ = ("_at_start", "_buffer", "_max_frame_bytes", "_scanned", "_skip_lf", "_unsettled")
 
     def __init__(self, *, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         self._buffer: bytes = b""
         self._scanned: int = 0
         self._skip_lf: bool = False
         self._at_start: bool = True
+        self._unsettled: bool = True
         self._max_frame_bytes: int = max_frame_bytes
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -51,11 +52,23 @@ class SseReader:
         Raises:
             FrameTooLarge: the unfinished event exceeds the limit.
         """
+        if data[-2:] == b"\n\n" and not self._unsettled and 13 not in data:
+            # Whole frames, one write of the upstream: the usual case, and mostly just one frame.
+            first, last = data.find(10), len(data) - 2
+            if first == last and data[:6] == b"data: ":
+                return [data[6:last]]
+            if (
+                data[first : first + 7] == b"\ndata: "
+                and data.find(10, first + 1) == last
+                and data[:6] == b"event:"
+            ):
+                return [data[first + 7 : last]]
+            return _payloads(data[:last])
         if self._skip_lf and data:
             self._skip_lf = False
             if data[0] == 10:
                 data = data[1:]
-        if b"\r" in data:
+        if 13 in data:
             self._skip_lf = data[-1] == 13
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         buffer = self._buffer + data if self._buffer else data
@@ -72,17 +85,12 @@ class SseReader:
                 raise FrameTooLarge("An upstream event is too large to hold.")
             self._buffer = buffer
             self._scanned = max(len(buffer) - 1, 0)
+            self._unsettled = bool(buffer) or self._skip_lf
             return []
-        blocks = buffer[:end].split(b"\n\n")
         self._buffer = buffer[end + 2 :]
         self._scanned = max(len(self._buffer) - 1, 0)
-        frames: list[bytes] = []
-        for block in blocks:
-            if block.startswith(b"data: ") and b"\n" not in block:
-                frames.append(block[6:])
-            elif (payload := _data_of(block)) is not None:
-                frames.append(payload)
-        return frames
+        self._unsettled = bool(self._buffer) or self._skip_lf
+        return _payloads(buffer[:end])
 
     def eof(self) -> list[bytes]:
         """Say that the stream ended; returns the data of a last event that lacks its blank line, if any.
@@ -93,6 +101,27 @@ class SseReader:
         block, self._buffer, self._scanned = self._buffer, b"", 0
         payload = _data_of(block.removeprefix(_BOM)) if block else None
         return [] if payload is None else [payload]
+
+
+def _payloads(blocks: bytes) -> list[bytes]:
+    """The data of whole events, without the blank line after the last one."""
+    frames: list[bytes] = []
+    for block in blocks.split(b"\n\n"):
+        first = block.find(10)
+        if first < 0:
+            if block[:6] == b"data: ":
+                frames.append(block[6:])
+                continue
+        elif (
+            block[first : first + 7] == b"\ndata: "
+            and block[:6] == b"event:"
+            and block.find(10, first + 1) < 0
+        ):
+            frames.append(block[first + 7 :])
+            continue
+        if (payload := _data_of(block)) is not None:
+            frames.append(payload)
+    return frames
 
 
 def _data_of(block: bytes) -> bytes | None:
@@ -112,7 +141,7 @@ def is_done(payload: bytes) -> bool:
 
 def escape_separators(data: bytes) -> bytes:
     """Escape the line separators that naive readers split at; here they only stand in JSON strings."""
-    if b"\xe2\x80" not in data and b"\xc2\x85" not in data:
+    if data.isascii() or (data.find(b"\xe2\x80") < 0 and data.find(b"\xc2\x85") < 0):
         return data
     for raw, escaped in _SEPARATORS:
         data = data.replace(raw, escaped)

@@ -128,7 +128,7 @@ class Encoder:
                 if not item.shown:
                     self._show(out, item)
                 if item.head:
-                    out.append(b"%b%d%b%b%b" % (item.head, self._sequence, item.tail, event.text, item.end))
+                    out += (item.head, b"%d" % self._sequence, item.tail, event.text, item.end)
                     self._sequence += 1
             else:
                 self._take(out, event)
