@@ -42,6 +42,7 @@ _KINDS: dict[str, _Kind] = {
     "custom_tool_call": "call",
 }
 _GAP = b"\\n\\n"
+_TEXT_DELTA = "response.output_text.delta"
 
 
 class _Entry:
@@ -73,7 +74,7 @@ class Decoder:
         self._started = False
         self._model: str | None = None
         self._entries: list[_Entry] = []
-        self._by_index: dict[int, _Entry] = {}
+        self._by_index: dict[int | None, _Entry] = {}
         self._by_id: dict[str, _Entry] = {}
 
     def feed(self, data: bytes) -> list[Event]:
@@ -136,7 +137,19 @@ class Decoder:
             except (ValueError, RecursionError):
                 self._odd(mended)
                 return
+        if frame.type == _TEXT_DELTA and self._is_live(frame):
+            text = bytes(frame.delta)
+            if len(text) > 2 and text[0] == 34:
+                self._queue.events.append(Delta(text[1:-1]))
+                return
         self._frame(frame, payload)
+
+    def _is_live(self, frame: Frame) -> bool:
+        """Whether a text delta belongs to the block that passes through at once: nearly all of a stream."""
+        entry = self._by_index.get(frame.output_index)
+        return (
+            entry is not None and entry.kind == "text" and self._queue.live == entry.key and not entry.closed
+        )
 
     def _odd(self, payload: bytes) -> None:
         """An event of another shape: an error in the provider's own words, or one of no concern."""
