@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dragoman.clients.claude_environment import ClaudeLaunch, RunIdInvalid, plan_worker_environment
+from dragoman.clients.claude_environment import ClaudeLaunch, plan_worker_environment
+from dragoman.clients.run_header import RunIdInvalid
 
 
 def launch(**changes: object) -> ClaudeLaunch:

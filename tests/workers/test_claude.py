@@ -12,10 +12,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dragoman.clients.claude_environment import RunIdInvalid
+from dragoman.clients.run_header import RunIdInvalid
 from dragoman.process.spawn import SpawnPlan
-from dragoman.workers.base import Notice, Retrying, Said, Started, WorkerEvent, WorkerTask
-from dragoman.workers.claude import WorkerSetupFailed
+from dragoman.workers.base import (
+    Notice,
+    Retrying,
+    Said,
+    Started,
+    WorkerEvent,
+    WorkerSetupFailed,
+    WorkerTask,
+)
 
 if TYPE_CHECKING:
     from tests.workers.conftest import Stage

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dragoman.clients.program import absolute_path
-from dragoman.errors import DragomanError, ExitCode
+from dragoman.clients.run_header import RUN_HEADER, checked_run_id
 
 # What a program needs to find itself, its language and its certificates. No proxies: the only address a
 # worker speaks to is on loopback, and a proxy's own address may hold a password.
@@ -50,17 +50,7 @@ _TOOL_HOMES = {
     "GOPATH": "go",
 }
 
-RUN_HEADER = "x-dragoman-run"
 _LOCALE = re.compile(r"LC_[A-Z]+")
-_RUN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-
-
-class RunIdInvalid(DragomanError):
-    """A run's id that could not travel in a header or an environment variable."""
-
-    code = "invalid_input"
-    http_status = 400
-    exit_code = ExitCode.USAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +102,6 @@ def plan_worker_environment(
     Raises:
         RunIdInvalid: the run's id has characters a header cannot carry.
     """
-    if not _RUN_ID.fullmatch(launch.run_id):
-        raise RunIdInvalid(f"{launch.run_id[:40]!r} cannot be a run id: letters, digits and . _ : - only")
     kept = {name: env[name] for name in _KEPT if env.get(name)}
     kept |= {name: value for name, value in env.items() if _LOCALE.fullmatch(name)}
     kept["PATH"] = absolute_path(env.get("PATH", "")) or "/usr/local/bin:/usr/bin:/bin"
@@ -158,7 +146,7 @@ def _model_variables(launch: ClaudeLaunch) -> dict[str, str]:
     variables |= {
         "ANTHROPIC_BASE_URL": launch.gateway_url.rstrip("/"),
         "ANTHROPIC_AUTH_TOKEN": launch.token,
-        "ANTHROPIC_CUSTOM_HEADERS": f"{RUN_HEADER}: {launch.run_id}",
+        "ANTHROPIC_CUSTOM_HEADERS": f"{RUN_HEADER}: {checked_run_id(launch.run_id)}",
     }
     if launch.context_window is not None:
         variables["CLAUDE_CODE_MAX_CONTEXT_TOKENS"] = str(launch.context_window)

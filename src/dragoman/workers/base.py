@@ -10,6 +10,9 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from dragoman.errors import DragomanError
+from dragoman.process.spawn import SpawnPlan
+
 # Names a worker may never read, wherever they lie; a workspace leaves them out anyway.
 DENIED_READS = (".env", ".env.local", ".env.*.local", ".env.production", ".env.development")
 
@@ -216,6 +219,15 @@ class WorkerOutcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 OnEvent = Callable[[WorkerEvent], None]
+
+# Wraps a worker's process into a sandbox.
+Confine = Callable[[SpawnPlan, WorkerTask], SpawnPlan]
+
+
+class WorkerSetupFailed(DragomanError):
+    """A worker's private folder or its workspace cannot be used."""
+
+    code = "worker_start_failed"
 
 
 class Worker(Protocol):

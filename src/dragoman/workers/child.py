@@ -66,7 +66,13 @@ class ChildEnd:
 
 
 class Dialogue(Protocol):
-    """What is said to a child and what is made of its answers."""
+    """What is said to a child and what is made of its answers.
+
+    Attributes:
+        one_shot: whether its standard input ends right after the opening.
+    """
+
+    one_shot: bool
 
     def opening(self) -> bytes:
         """What its standard input gets first."""
@@ -206,6 +212,8 @@ class _Run:
         with contextlib.suppress(OSError):  # it died before it read everything; its exit tells more
             process.stdin.write(self._dialogue.opening())
             await process.stdin.drain()
+        if self._dialogue.one_shot:
+            _close_input(process)
 
     async def _read_output(self, process: aio_subprocess.Process) -> None:
         assert process.stdout is not None

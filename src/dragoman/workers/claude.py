@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,24 +12,15 @@ import msgspec
 
 from dragoman.clients.claude_code import ClaudeCode
 from dragoman.clients.claude_environment import ClaudeLaunch, plan_worker_environment
-from dragoman.errors import DragomanError
 from dragoman.process.spawn import SpawnFailed, SpawnPlan
 from dragoman.process.tree import run_marker
-from dragoman.workers.base import Notice, OnEvent, WorkerOutcome, WorkerTask
+from dragoman.workers.base import Confine, Notice, OnEvent, WorkerOutcome, WorkerSetupFailed, WorkerTask
 from dragoman.workers.child import ChildPatience, run_child
 from dragoman.workers.claude_command import plan_command
 from dragoman.workers.claude_outcome import ClaudeRun, judge
 from dragoman.workers.claude_rules import ClaudeRules, plan_rules, plan_settings
 from dragoman.workers.claude_stream import ClaudeDialogue
 from dragoman.workers.lines import LINE_LIMIT_BYTES
-
-Confine = Callable[[SpawnPlan, WorkerTask], SpawnPlan]
-
-
-class WorkerSetupFailed(DragomanError):
-    """A worker's private folder or its workspace cannot be used."""
-
-    code = "worker_start_failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, cast
 
 from dragoman.workers.base import ErrorCode, ModelUsage, PermissionDenial, WorkerOutcome, WorkerStatus
 from dragoman.workers.child import ChildEnd
-from dragoman.workers.claude_stream import Json, shorten
-
-_MESSAGE_LIMIT = 500
+from dragoman.workers.loose import Json, count_of, number_of, object_of, one_sentence, text_of, texts_of
 
 # How an answer may end and still be whole. A run that must fit a schema ends inside a tool call.
 _WHOLE = frozenset({"end_turn", "stop_sequence"})
@@ -72,12 +69,12 @@ def judge(run: ClaudeRun, end: ChildEnd) -> WorkerOutcome:
         status=verdict.status,
         text=words,
         error_code=verdict.error_code,
-        message=_clean(verdict.message, run.token),
+        message=one_sentence(verdict.message, secret=run.token),
         provider_status=verdict.provider_status,
         retryable=verdict.retryable,
         session_id=run.session_id,
-        turns=_count(result, "num_turns"),
-        usage=_usage(result.get("modelUsage")),
+        turns=count_of(result, "num_turns"),
+        usage=_usage(result),
         permission_denials=run.denials,
         structured_output=result.get("structured_output"),
         duration_ms=end.duration_ms,
@@ -124,11 +121,8 @@ def _without_result(run: ClaudeRun, end: ChildEnd) -> _Verdict:
 
 
 def _failed(run: ClaudeRun, result: Json) -> _Verdict:
-    errors = result.get("errors")
-    told = [str(error) for error in cast("list[Any]", errors)] if isinstance(errors, list) else []
-    sentence = result.get("result")
-    message = sentence if isinstance(sentence, str) and sentence else "; ".join(told)
-    message = message or "Claude Code reported an error without a reason"
+    told = texts_of(result, "errors")
+    message = text_of(result, "result") or "; ".join(told) or "Claude Code reported an error without a reason"
     if any("No conversation found with session ID" in error for error in told):
         return _Verdict("failed", "session_not_found", "the session to resume does not exist")
     match result.get("subtype"):
@@ -167,8 +161,7 @@ def _answered(run: ClaudeRun, result: Json) -> _Verdict:
     if not whole:
         why = stop_reason if isinstance(stop_reason, str) else "the stream was cut"
         return _Verdict("failed", "worker_truncated", f"the answer is not complete: {why}", retryable=True)
-    text = result.get("result")
-    if not structured and not (isinstance(text, str) and text.strip()):
+    if not structured and not text_of(result, "result").strip():
         return _Verdict("failed", "worker_no_output", "the worker gave an empty answer", retryable=True)
     if run.schema_asked and not structured:
         return _Verdict("finished", message="the answer does not have the form that was asked for")
@@ -177,8 +170,7 @@ def _answered(run: ClaudeRun, result: Json) -> _Verdict:
 
 def _provider_status(run: ClaudeRun, result: Json) -> int | None:
     for message in (result, run.api_error or {}):
-        status = message.get("api_error_status")
-        if isinstance(status, int) and not isinstance(status, bool):
+        if (status := number_of(message, "api_error_status")) is not None:
             return status
     return None
 
@@ -195,29 +187,16 @@ def _exit(code: int | None) -> str:
             return f"with exit code {code}"
 
 
-def _clean(message: str, token: str) -> str:
-    if token:
-        message = message.replace(token, "***")
-    return shorten(" ".join(message.split()), _MESSAGE_LIMIT)
-
-
-def _usage(usage: object) -> dict[str, ModelUsage]:
-    if not isinstance(usage, dict):
-        return {}
-    found: dict[str, ModelUsage] = {}
-    for model, counts in cast("dict[str, Any]", usage).items():
-        if isinstance(counts, dict):
-            numbers = cast(Json, counts)
-            found[str(model)] = ModelUsage(
-                input_tokens=_count(numbers, "inputTokens"),
-                output_tokens=_count(numbers, "outputTokens"),
-                cache_read_tokens=_count(numbers, "cacheReadInputTokens"),
-                cache_write_tokens=_count(numbers, "cacheCreationInputTokens"),
-                context_window=_count(numbers, "contextWindow") or None,
-            )
-    return found
-
-
-def _count(message: Json, key: str) -> int:
-    value = message.get(key)
-    return round(value) if isinstance(value, int | float) and not isinstance(value, bool) else 0
+def _usage(result: Json) -> dict[str, ModelUsage]:
+    models = object_of(result, "modelUsage")
+    return {
+        model: ModelUsage(
+            input_tokens=count_of(counts, "inputTokens"),
+            output_tokens=count_of(counts, "outputTokens"),
+            cache_read_tokens=count_of(counts, "cacheReadInputTokens"),
+            cache_write_tokens=count_of(counts, "cacheCreationInputTokens"),
+            context_window=number_of(counts, "contextWindow"),
+        )
+        for model in models
+        if (counts := object_of(models, model))
+    }

@@ -9,9 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
-
-import msgspec
 
 from dragoman.workers.base import (
     Denied,
@@ -29,10 +26,21 @@ from dragoman.workers.base import (
 from dragoman.workers.claude_command import HOOK_ID, control_request, encode_line, opening_lines
 from dragoman.workers.claude_rules import ClaudeRules, allows_command
 from dragoman.workers.lines import DroppedLine
+from dragoman.workers.loose import (
+    ANSWER_LIMIT,
+    SAID_LIMIT,
+    TARGET_LIMIT,
+    Json,
+    count_of,
+    number_of,
+    object_of,
+    objects_of,
+    parse_line,
+    shorten,
+    text_of,
+    texts_of,
+)
 
-SAID_LIMIT = 16 * 1024
-ANSWER_LIMIT = 2 * 1024
-TARGET_LIMIT = 300
 _DENIALS_LIMIT = 500
 _CALLS_LIMIT = 2000
 
@@ -42,8 +50,6 @@ _DENIAL_TEXT = re.compile(
     r"|requested permissions? to .{0,2000}but you haven't granted",
     re.DOTALL,
 )
-
-Json = dict[str, Any]
 
 
 class ClaudeDialogue:
@@ -55,6 +61,8 @@ class ClaudeDialogue:
         cwd: the real path it works in; targets inside it are told relative to it.
         on_event: gets the events.
     """
+
+    one_shot = False
 
     def __init__(self, task: WorkerTask, rules: ClaudeRules, *, cwd: Path, on_event: OnEvent) -> None:
         self._task = task
@@ -101,13 +109,10 @@ class ClaudeDialogue:
         if not line.strip():
             return ()
         try:
-            message = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            message = parse_line(line) or {}
+        except ValueError:
             self._notice_once("line_not_json", "the client printed something that is not JSON")
             return ()
-        if not isinstance(message, dict):
-            return ()
-        message = cast(Json, message)
         match message.get("type"):
             case "system":
                 self._system(message)
@@ -130,61 +135,58 @@ class ClaudeDialogue:
             case "api_retry":
                 self._tell(
                     Retrying(
-                        attempt=_int(message, "attempt"),
-                        of=_int(message, "max_retries"),
-                        delay_ms=_int(message, "retry_delay_ms"),
-                        status=_optional_int(message, "error_status"),
-                        reason=_str(message, "error"),
+                        attempt=count_of(message, "attempt"),
+                        of=count_of(message, "max_retries"),
+                        delay_ms=count_of(message, "retry_delay_ms"),
+                        status=number_of(message, "error_status"),
+                        reason=text_of(message, "error"),
                     )
                 )
             case "permission_denied":
-                reason = _str(message, "decision_reason_type")
-                self._denied(_str(message, "tool_use_id"), _str(message, "tool_name"), reason=reason)
+                reason = text_of(message, "decision_reason_type")
+                self._denied(text_of(message, "tool_use_id"), text_of(message, "tool_name"), reason=reason)
             case "model_fallback":
                 self._tell(
                     Notice(
                         code="model_fallback",
-                        text=f"the client went from {_str(message, 'original_model')}"
-                        f" to {_str(message, 'fallback_model')}",
+                        text=f"the client went from {text_of(message, 'original_model')}"
+                        f" to {text_of(message, 'fallback_model')}",
                     )
                 )
             case _:
                 pass
 
     def _started(self, message: Json) -> None:
-        session_id = _str(message, "session_id")
+        session_id = text_of(message, "session_id")
         if session_id == self.session_id:
             return  # every further turn begins with another init
         self.session_id = session_id
-        self.client_version = _str(message, "claude_code_version")
-        tools = message.get("tools")
+        self.client_version = text_of(message, "claude_code_version")
         self._tell(
             Started(
                 session_id=session_id,
-                model=_str(message, "model"),
-                tools=tuple(str(tool) for tool in cast("list[Any]", tools))
-                if isinstance(tools, list)
-                else (),
+                model=text_of(message, "model"),
+                tools=texts_of(message, "tools"),
                 client_version=self.client_version,
             )
         )
 
     def _assistant(self, message: Json) -> None:
         subagent = message.get("parent_tool_use_id") is not None
-        synthetic = _dict(message, "message").get("model") == "<synthetic>"
+        synthetic = object_of(message, "message").get("model") == "<synthetic>"
         if synthetic and message.get("error"):
             self.api_error = message
             return  # it is told once, by the verdict
-        for block in _blocks(message):
+        for block in objects_of(object_of(message, "message"), "content"):
             match block.get("type"):
                 case "text":
-                    text = _str(block, "text")
+                    text = text_of(block, "text")
                     if text.strip():
                         self._tell(Said(text=shorten(text, SAID_LIMIT), subagent=subagent))
                         if not subagent and not synthetic:
                             self.last_said = text
                 case "thinking":
-                    text = _str(block, "thinking")
+                    text = text_of(block, "thinking")
                     if text.strip():
                         self._tell(Thought(text=shorten(text, SAID_LIMIT), subagent=subagent))
                 case "tool_use":
@@ -193,11 +195,11 @@ class ClaudeDialogue:
                     pass
 
     def _called(self, block: Json, subagent: bool) -> None:
-        tool = _str(block, "name")
+        tool = text_of(block, "name")
         call = ToolCalled(
-            id=_str(block, "id"),
+            id=text_of(block, "id"),
             tool=tool,
-            target=self._target(_dict(block, "input")),
+            target=self._target(object_of(block, "input")),
             subagent=subagent,
         )
         if len(self._calls) >= _CALLS_LIMIT:
@@ -206,12 +208,12 @@ class ClaudeDialogue:
         self._tell(call)
 
     def _user(self, message: Json) -> None:
-        for block in _blocks(message):
+        for block in objects_of(object_of(message, "message"), "content"):
             if block.get("type") != "tool_result":
                 continue
-            call_id = _str(block, "tool_use_id")
+            call_id = text_of(block, "tool_use_id")
             call = self._calls.get(call_id)
-            text = _answer_text(block.get("content"))
+            text = _answer_text(block)
             failed = block.get("is_error") is True
             tool = call.tool if call else ""
             if failed and _DENIAL_TEXT.search(text):
@@ -228,23 +230,22 @@ class ClaudeDialogue:
 
     def _result(self, message: Json) -> None:
         self.result = message
-        self.session_id = _str(message, "session_id") or self.session_id
-        denials = message.get("permission_denials")
-        for denial in cast("list[Any]", denials) if isinstance(denials, list) else ():
-            if isinstance(denial, dict):
-                denied = cast(Json, denial)
-                target = self._target(_dict(denied, "tool_input"))
-                self._denied(
-                    _str(denied, "tool_use_id"), _str(denied, "tool_name"), reason="rule", target=target
-                )
+        self.session_id = text_of(message, "session_id") or self.session_id
+        for denial in objects_of(message, "permission_denials"):
+            self._denied(
+                text_of(denial, "tool_use_id"),
+                text_of(denial, "tool_name"),
+                reason="rule",
+                target=self._target(object_of(denial, "tool_input")),
+            )
 
     def _answer(self, message: Json) -> bytes:
         """Answer the client's question: only an exact command is ever allowed, and only by the hook."""
-        request = _dict(message, "request")
+        request = object_of(message, "request")
         response: Json = {}
         match request.get("subtype"):
             case "hook_callback" if request.get("callback_id") == HOOK_ID:
-                command = _str(_dict(_dict(request, "input"), "tool_input"), "command")
+                command = text_of(object_of(object_of(request, "input"), "tool_input"), "command")
                 if allows_command(command, self._rules.commands_by_hook, self._cwd):
                     response = {
                         "hookSpecificOutput": {
@@ -276,45 +277,8 @@ class ClaudeDialogue:
             self._tell(Notice(code=code, text=text))
 
 
-def shorten(text: str, limit: int) -> str:
-    """`text`, its end cut off with a mark when it is longer than `limit` characters."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _blocks(message: Json) -> list[Json]:
-    content = _dict(message, "message").get("content")
-    if not isinstance(content, list):
-        return []
-    return [cast(Json, block) for block in cast("list[Any]", content) if isinstance(block, dict)]
-
-
-def _answer_text(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    if isinstance(content, list):
-        texts = [
-            _str(cast(Json, block), "text") or f"[{_str(cast(Json, block), 'type')}]"
-            for block in cast("list[Any]", content)
-            if isinstance(block, dict)
-        ]
-        return "\n".join(texts)
-    return ""
-
-
-def _str(message: Json, key: str) -> str:
-    value = message.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _dict(message: Json, key: str) -> Json:
-    value = message.get(key)
-    return cast(Json, value) if isinstance(value, dict) else {}
-
-
-def _int(message: Json, key: str) -> int:
-    return _optional_int(message, key) or 0
-
-
-def _optional_int(message: Json, key: str) -> int | None:
-    value = message.get(key)
-    return round(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+def _answer_text(block: Json) -> str:
+    if words := text_of(block, "content"):
+        return words
+    parts = objects_of(block, "content")
+    return "\n".join(text_of(part, "text") or f"[{text_of(part, 'type')}]" for part in parts)
