@@ -31,11 +31,11 @@ PATHS = sorted(REQUESTS)
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("stream", [True, False])
 def test_the_same_request_gets_the_same_bytes_and_another_gets_other_ids(
-    served: Serve, path: str, stream: bool
+    in_memory: MakeClient, path: str, stream: bool
 ):
     async def ask() -> None:
         play = SAY + "do = [{ think = 'hm' }, { say = 'yes' }]"
-        async with served(play) as url, httpx.AsyncClient(base_url=url) as client:
+        async with in_memory(play) as client:
             body = REQUESTS[path] | {"stream": stream}
             first = await client.post(path, json=body)
             again = await client.post(path, json=body)
