@@ -99,7 +99,8 @@ def test_only_one_part_can_be_written() -> None:
 
 
 def test_what_the_user_set_on_our_mcp_server_stays() -> None:
-    text = "[mcp_servers.dragoman]\ncommand = 'old'\nenv = { A = 'b' }\n[mcp_servers.dragoman.tools.claude_apply]\n"
+    text = "[mcp_servers.dragoman]\ncommand = 'old'\nenv = { A = 'b' }\n"
+    text += "[mcp_servers.dragoman.tools.claude_apply]\n"
     _, tree = codex(text + "approval_mode = 'approve'\n", program=Program("/d", home="/h"))
     server = tree["mcp_servers"]["dragoman"]
     assert server["tools"] == {"claude_apply": {"approval_mode": "approve"}}
