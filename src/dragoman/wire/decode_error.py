@@ -76,6 +76,8 @@ _QUOTA = re.compile(
     r"|in arrears|credit balance is too low|out of credits",
     re.IGNORECASE,
 )
+_BUSY = re.compile(r"overload|server is busy|at capacity|no capacity|temporarily unavailable", re.IGNORECASE)
+_TOO_FAST = re.compile(r"rate limit|too many requests|too frequent|concurren", re.IGNORECASE)
 _TOKENS_OF_LIMIT = (
     re.compile(r"(?P<tokens>\d{3,})\s*tokens?\s*>\s*(?P<limit>\d{3,})", re.IGNORECASE),
     re.compile(
@@ -254,9 +256,26 @@ def _classify(
         return "context"
     if status == 402 or (status in (None, 400, 403, 429) and _QUOTA.search(message)):
         return "quota_window"
-    by_status: FailureCode = "upstream" if status is None else _by_status(status)
+    by_status: FailureCode = _by_words(words, message) if status is None else _by_status(status)
     vague = by_status == "invalid" or by_status == "upstream"
     return common[0] if common and vague else by_status
+
+
+def _by_words(words: list[str], message: str) -> FailureCode:
+    """An error without a status: told inside a stream, or by a body that came with 200.
+
+    A number that is a HTTP status counts as one. Any other number is a business code of a provider nobody
+    told us about: such a request was refused, not broken off, and would be refused again.
+    """
+    if _BUSY.search(message):
+        return "overloaded"
+    if _TOO_FAST.search(message):
+        return "rate"
+    numbers = [int(word) for word in words if re.fullmatch(r"\d{3,6}", word)]
+    for number in numbers:
+        if 400 <= number < 600:
+            return _by_status(number)
+    return "invalid" if numbers else "upstream"
 
 
 def _by_status(status: int) -> FailureCode:
