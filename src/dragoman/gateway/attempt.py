@@ -31,6 +31,9 @@ from .transport import Answer, Timeouts, Transport, TransportError
 MAX_ANSWER_BYTES = 256 << 20
 """Largest answer taken in one piece, a picture-laden one included."""
 
+_READ_OUT_S = 1.0
+_READ_OUT_BYTES = 64 << 10
+
 # A send that takes longer waited for a client that reads slowly; that is not our work.
 _SLOW_SEND_S = 0.05
 
@@ -75,6 +78,7 @@ class Conversation:
         committed: the answer's head has been sent: from here on errors are told inside the stream.
         usage, said: what the answer cost, as far as known.
         first_byte_at: monotonic seconds of the first content sent.
+        finished_at: monotonic seconds when the answer was complete.
         own_s: time that was our own work.
         shims: what was changed on purpose for the last attempt.
     """
@@ -95,6 +99,7 @@ class Conversation:
     usage: Usage | None = None
     said: int = 0
     first_byte_at: float | None = None
+    finished_at: float | None = None
     own_s: float = 0.0
     shims: tuple[str, ...] = ()
     failure: Failure | None = None
@@ -303,6 +308,11 @@ class Attempt:
             talk.failure = broken or _CUT
             out += leg.fail(talk.failure)
         talk.departure.settle()
+        talk.finished_at = clock()
+        if not (ended or answer.complete):
+            await send({"type": "http.response.body", "body": out, "more_body": True})
+            out = b""
+            await _read_out(answer)
         await send({"type": "http.response.body", "body": out})
 
     def _fed(self, leg: Leg, piece: bytes) -> bytes:
@@ -441,6 +451,20 @@ class Attempt:
 
 _CUT = failure("truncated", "The provider's answer broke off.")
 _EMPTY = failure("truncated", "The provider's answer ended before it began.")
+
+
+async def _read_out(answer: Answer) -> None:
+    """Read on after the answer's own end: the client has its last event, and only the end of its body waits.
+
+    Most upstreams end their body in the same instant. One that does not is left to a drain in the background.
+    """
+    size = 0
+    try:
+        async with asyncio.timeout(_READ_OUT_S):
+            while size <= _READ_OUT_BYTES and (piece := await answer.read()) != b"":
+                size += len(piece or b"")
+    except (TimeoutError, TransportError):
+        return
 
 
 def _renamed(entry: ToolEntry) -> bool:

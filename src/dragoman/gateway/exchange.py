@@ -38,6 +38,9 @@ _ELSEWHERE: frozenset[FailureCode] = frozenset(
 )
 # What the same place may do better at once: a connection that died before it said anything.
 _SHORT_WAIT_S = 3.0
+_CODEX_EVENTS: frozenset[FailureCode] = frozenset(
+    {"context", "auth", "permission", "not_found", "upstream", "timeout", "truncated"}
+)
 _MAX_ASKED = 6
 
 # The exact refusals of DeepSeek and Kimi when earlier reasoning is missing from a tool turn.
@@ -93,6 +96,7 @@ class Exchange:
         self._route: Route | None = None
         self._key = ""
         self._asked = 0
+        self._inside_200 = False
 
     async def run(self) -> None:
         """Answer the client.
@@ -176,6 +180,7 @@ class Exchange:
                 await self._try(route, lease.key)
             except AttemptFailed as error:
                 told = error.failure
+                self._inside_200 = error.answered and told.http_status is None
                 lease.failed(told)
                 if self._learn(route, told):
                     continue
@@ -253,7 +258,7 @@ class Exchange:
                 talk.incoming.id,
                 context_window=self._route.context_window if self._route is not None else None,
                 now=self._means.wall(),
-                in_stream=talk.stream and found.code == "context" and talk.incoming.client == "codex",
+                in_stream=talk.stream and self._better_inside(found),
             )
             talk.departure.settle()
             await send_error_answer(talk.send, talk.incoming, answer)
@@ -262,6 +267,14 @@ class Exchange:
         out = encoder.fail(found) if encoder is not None else failure_frame(talk.wire, found)
         talk.departure.settle()
         await talk.send({"type": "http.response.body", "body": out})
+
+    def _better_inside(self, found: Failure) -> bool:
+        """Whether a Responses client is better told by a `response.failed` event than by a status.
+
+        What an upstream said inside a 200 has no status of its own. Codex 0.169 multiplies its two kinds of
+        retries for a 5xx, and repeats a 401, 403 and 404, but not their events.
+        """
+        return self._inside_200 or (found.code in _CODEX_EVENTS and self._talk.incoming.client == "codex")
 
     async def _refuse(self, refusal: Refusal) -> Outcome:
         self._talk.departure.settle()
@@ -272,7 +285,7 @@ class Exchange:
 
     def _write_row(self, outcome: Outcome) -> None:
         talk, incoming, route = self._talk, self._talk.incoming, self._route
-        now = talk.clock()
+        now = talk.finished_at or talk.clock()
         usage = talk.usage
         token = incoming.token
         self._record(

@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio callbacks
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's unix transports are no subclass of asyncio.Transport (uvloop 0.23), so nothing can be asserted.
+        # The unix transports of uvloop 0.23 are no subclass of asyncio.Transport: nothing to assert.
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
