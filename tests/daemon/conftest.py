@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -148,14 +149,30 @@ class Homestead:
             process.communicate(timeout=DEADLINE_S)
 
 
-@pytest.fixture
-def homestead() -> Iterator[Homestead]:
+@contextmanager
+def a_home() -> Iterator[Homestead]:
     # A short path: unix sockets live in it.
     folder = Path(tempfile.mkdtemp(prefix="dgm-"))
     stead = Homestead(folder)
-    yield stead
-    stead.clear()
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield stead
+    finally:
+        stead.clear()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def homestead() -> Iterator[Homestead]:
+    """A home of the test's own."""
+    with a_home() as stead:
+        yield stead
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[tuple[Homestead, Daemon]]:
+    """A home whose daemon runs, for tests that only ask it something."""
+    with a_home() as stead:
+        yield stead, stead.serve().wait_up()
 
 
 @pytest.fixture(name="until")
