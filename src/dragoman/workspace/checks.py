@@ -17,7 +17,6 @@ from .keep import Keep
 from .names import is_safe, parents, printable
 from .snapshot import split_names
 
-_ARGUMENT_NAMES = 500
 _LINKS_FOLLOWED = 40
 _Read = Callable[[bytes], bytes | None]
 _EOL = re.compile(rb"i/(\S*)\s+w/(\S*)\s+attr/(.*?)\s*\t(.*)", re.DOTALL)
@@ -222,15 +221,14 @@ def _check_line_endings(
     """
     crlf: set[bytes] = set()
     conflicts: list[Conflict] = []
-    for start in range(0, len(names), _ARGUMENT_NAMES):
-        part = names[start : start + _ARGUMENT_NAMES]
-        said = keep.run("ls-files", "-z", "--eol", "--", *part, work_tree=root, index=index).out
-        for entry in split_names(said):
-            match = _EOL.fullmatch(entry)
-            if match is None or match[1] != b"lf":
-                continue
-            if match[2] == b"crlf":
-                crlf.add(match[4])
-            elif match[2] == b"mixed":
-                conflicts.append(_conflict(match[4], "line_endings", "your file mixes CRLF and LF"))
+    wanted = set(names)
+    # No names as arguments: the index holds little else, and there may be too many for a command line.
+    for entry in split_names(keep.run("ls-files", "-z", "--eol", work_tree=root, index=index).out):
+        match = _EOL.fullmatch(entry)
+        if match is None or match[1] != b"lf" or match[4] not in wanted:
+            continue
+        if match[2] == b"crlf":
+            crlf.add(match[4])
+        elif match[2] == b"mixed":
+            conflicts.append(_conflict(match[4], "line_endings", "your file mixes CRLF and LF"))
     return frozenset(crlf), conflicts

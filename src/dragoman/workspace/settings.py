@@ -52,6 +52,8 @@ OURS: tuple[tuple[str, str], ...] = (
     ("core.checkStat", "default"),
     ("core.preloadIndex", "true"),
     ("core.quotePath", "true"),
+    # What is written here is also in the user's or the worker's files, and 2000 of them take 2 s to sync.
+    ("core.fsync", "none"),
     ("core.logAllRefUpdates", "false"),
     ("index.sparse", "false"),
     ("checkout.workers", "0"),
