@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 
 from dragoman.clients.claude_code import ClaudeCode, ClaudeFeatures, bundled_binary, find_claude_code
+from dragoman.clients.codex_program import Codex, bundled_codex, find_codex
 from dragoman.workers.base import WorkerEvent, WorkerOutcome, WorkerTask
 from dragoman.workers.child import ChildPatience
 from dragoman.workers.claude import ClaudeWorker
+from dragoman.workers.codex import CodexWorker
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "workers"
 
@@ -67,9 +69,9 @@ class Play:
 class Stage:
     """Plays tasks with one client in one working directory."""
 
-    client: ClaudeCode
+    client: ClaudeCode | Codex
     task: WorkerTask
-    worker: ClaudeWorker
+    worker: Any
 
     @property
     def cwd(self) -> Path:
@@ -112,7 +114,7 @@ class Stage:
         return Play(outcome, events, self.cwd, took_s)
 
 
-def make_stage(client: ClaudeCode, folder: Path, *, patience: ChildPatience | None = None) -> Stage:
+def make_stage(client: ClaudeCode | Codex, folder: Path, *, patience: ChildPatience | None = None) -> Stage:
     cwd = folder / "workspace"
     cwd.mkdir()
     task = WorkerTask(
@@ -125,7 +127,10 @@ def make_stage(client: ClaudeCode, folder: Path, *, patience: ChildPatience | No
         config_folder=folder / "private",
         timeout_s=60,
     )
-    worker = ClaudeWorker(client, {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}, patience=patience)
+    env = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+    if isinstance(client, Codex):
+        return Stage(client, task, CodexWorker(client, env, patience=patience))
+    worker = ClaudeWorker(client, env, patience=patience)
     return Stage(client, task, worker)
 
 
@@ -168,7 +173,7 @@ def processes_of() -> Callable[[str], list[str]]:
 
 @dataclass
 class MessagesServer:
-    """Answers each request to /v1/messages with the next step; records what was asked."""
+    """Answers each request to /v1/messages or /v1/responses with the next step; records what was asked."""
 
     url: str = ""
     steps: list[list[dict[str, Any]]] = field(default_factory=list[list[dict[str, Any]]])
@@ -205,6 +210,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.end_headers()
+        if self.path.endswith("/responses"):
+            self._respond(number, step)
+            return
         usage = {"input_tokens": 100, "output_tokens": 1}
         message = {"id": f"msg_{number}", "type": "message", "role": "assistant", "model": body["model"]}
         self._event("message_start", message={**message, "content": [], "stop_reason": None, "usage": usage})
@@ -230,6 +238,30 @@ class _Handler(BaseHTTPRequestHandler):
         reason = "tool_use" if any("tool" in block for block in step) else "end_turn"
         self._event("message_delta", delta={"stop_reason": reason}, usage={"output_tokens": 20})
         self._event("message_stop")
+
+    def _respond(self, number: int, step: list[dict[str, Any]]) -> None:
+        """The same in the Responses protocol; Codex needs only finished items and the end."""
+        self._event("response.created", response={"id": f"resp_{number}"})
+        for index, block in enumerate(step):
+            if block.get("hang"):
+                self.book.closing.wait(60)
+                continue
+            if "text" in block:
+                content = [{"type": "output_text", "text": block["text"]}]
+                item = {"type": "message", "role": "assistant", "id": f"msg_{number}", "content": content}
+            else:
+                call = {"type": "function_call", "call_id": f"call_{number}_{index}", "name": block["tool"]}
+                item = {**call, "arguments": json.dumps(block["input"])}
+            self._event("response.output_item.done", output_index=index, item=item)
+        usage = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
+        details = {
+            "input_tokens_details": {"cached_tokens": 40},
+            "output_tokens_details": {"reasoning_tokens": 0},
+        }
+        self._event("response.completed", response={"id": f"resp_{number}", "usage": {**usage, **details}})
+
+    def do_GET(self) -> None:
+        self._reply(404, b"{}")
 
     def _reply(self, status: int, data: bytes) -> None:
         self.send_response(status)
@@ -270,6 +302,18 @@ def real_stage(tmp_path: Path, messages_server: MessagesServer) -> Stage:
     if not os.environ.get("CLAUDE_BIN") and bundled_binary() is None:
         pytest.skip("no Claude Code: install the `clients` extra")
     client = find_claude_code(os.environ.get("CLAUDE_BIN") or str(bundled_binary()), os.environ)
+    stage = make_stage(client, tmp_path)
+    stage.task = replace(stage.task, gateway_url=messages_server.url)
+    subprocess.run(["git", "init", "-q", str(stage.cwd)], check=True)
+    return stage
+
+
+@pytest.fixture
+def codex_stage(tmp_path: Path, messages_server: MessagesServer) -> Stage:
+    """The real Codex of the `clients` extra (or of CODEX_BIN) against the scripted server."""
+    if not os.environ.get("CODEX_BIN") and bundled_codex() is None:
+        pytest.skip("no Codex: install the `clients` extra")
+    client = find_codex(os.environ.get("CODEX_BIN") or str(bundled_codex()), os.environ)
     stage = make_stage(client, tmp_path)
     stage.task = replace(stage.task, gateway_url=messages_server.url)
     subprocess.run(["git", "init", "-q", str(stage.cwd)], check=True)

@@ -48,6 +48,8 @@ from dragoman.workers.loose import (
 _RECONNECTING = re.compile(r"Reconnecting\.\.\. (\d+)/(\d+) \((.*)\)", re.DOTALL)
 _STATUS = re.compile(r"(?:unexpected|last) status:? (\d{3})\b")
 _RETRYABLE = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+# Codex's own sentences about failures that pass.
+_PASSING = ("stream disconnected", "high demand", "at capacity", "rate limit exceeded")
 _STARTUP_ERROR = re.compile(r"^(?:Error|error)[: ].{1,300}", re.MULTILINE)
 
 
@@ -247,8 +249,7 @@ def _classify(message: str) -> tuple[ErrorCode, int | None, bool]:
         return "provider_error", 429, False
     if status is not None:
         return "provider_error", status, status in _RETRYABLE
-    lost = "stream disconnected" in message or "high demand" in message or "at capacity" in message
-    return "provider_error", None, lost
+    return "provider_error", None, any(sign in message for sign in _PASSING)
 
 
 def _status(message: str) -> int | None:
