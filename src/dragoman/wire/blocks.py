@@ -65,8 +65,9 @@ class BlockQueue:
         return events
 
     def has(self, key: Hashable) -> bool:
-        """Whether a block with this key is open or waiting."""
-        return self._find(key) is not None
+        """Whether a block with this key is open and not closed yet."""
+        lane = self._find(key)
+        return lane is not None and lane.closed is None
 
     def open(self, key: Hashable, block: Block, *, wrapped: bool = False) -> None:
         """A block begins. `wrapped`: its arguments hold a freeform text (see `ToolTable.is_wrapped`)."""

@@ -242,6 +242,7 @@ class Decoder:
         queue = self._queue
         if not queue.has(lane):
             self._close_words()
+            self._close_whole_calls()
             queue.open(lane, TextBlock() if lane == TEXT else ReasoningBlock())
         queue.delta(lane, text)
 
@@ -297,9 +298,7 @@ class Decoder:
 
     def _open_call(self, pending: _Pending) -> None:
         self._close_words()
-        for key in self._queue.open_calls():
-            if self._queue.is_whole(key):
-                self._queue.close(key)
+        self._close_whole_calls()
         name = self._tools.restore(pending.name)
         block = CallBlock(pending.id, name.name, name.namespace, name.kind)
         self._queue.open(pending.key, block, wrapped=self._tools.is_wrapped(pending.name))
@@ -307,6 +306,12 @@ class Decoder:
         for text in pending.held:
             self._queue.delta(pending.key, text)
         pending.held.clear()
+
+    def _close_whole_calls(self) -> None:
+        """Calls end when something else begins, unless their arguments still lack something."""
+        for key in self._queue.open_calls():
+            if self._queue.is_whole(key):
+                self._queue.close(key)
 
     def _close_all(self) -> None:
         """The upstream said why it ended: every block is finished, or cut when it ended too early."""
