@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import msgspec
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,6 +12,7 @@ from starlette.routing import Route
 from dragoman.config.tokens import find, list_tokens
 from dragoman.control.activity import Activity
 from dragoman.control.app import control_app
+from dragoman.gateway.spool import UsageRow
 
 
 def test_status_is_what_the_daemon_knows_and_since_when_control_is_up(ask, home):
@@ -110,6 +112,32 @@ def test_a_body_that_does_not_fit_is_refused_with_what_is_wrong(body, words: str
 @pytest.mark.parametrize(("content", "status"), [(b"{", 400), (b"\xff\xfe", 400), (b" " * (1 << 21), 413)])
 def test_a_body_that_is_not_json_or_too_large_is_refused(content: bytes, status: int, ask):
     assert ask("POST", "/api/v1/tokens", content=content).status_code == status
+
+
+def test_usage_adds_up_what_a_run_cost(ask, home):
+    rows = [("a", "r1", 10), ("b", "r1", 20), ("c", "r2", 40)]
+    lines = [
+        msgspec.json.encode(
+            UsageRow(
+                id=row_id,
+                at=1.0,
+                client="claude-cli/2",
+                client_wire="messages",
+                model="m",
+                provider="p",
+                run=run,
+                input_tokens=tokens,
+                usage_source="reported",
+                outcome="ok",
+                status=200,
+            )
+        )
+        for row_id, run, tokens in rows
+    ]
+    (home.spool / "1-1-x.jsonl").write_bytes(b"\n".join(lines) + b"\n{torn")
+    assert ask("GET", "/api/v1/usage?run=r1").json()["total"]["input_tokens"] == 30
+    everything = ask("GET", "/api/v1/usage").json()
+    assert (everything["total"]["requests"], everything["by_model"][0]["model"]) == (3, "m")
 
 
 def test_idle_time_counts_from_the_end_of_the_last_request_and_never_during_one():

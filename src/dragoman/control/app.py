@@ -20,6 +20,7 @@ from dragoman.control.access import AccessGate
 from dragoman.control.activity import Activity
 from dragoman.control.answers import JsonResponse, error_response
 from dragoman.control.tokens import token_routes
+from dragoman.control.usage import usage_routes
 from dragoman.errors import DragomanError
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
@@ -83,6 +84,7 @@ def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Appl
             Route("/", entrance),
             Route("/api/v1/status", status),
             *token_routes(control.home, wall=control.wall),
+            *usage_routes(control.home),
             *more_routes,
         ],
         exception_handlers={DragomanError: _our_error, HTTPException: _http_error, Exception: _mistake},

@@ -1,13 +1,12 @@
-"""`/api/v1/usage`: what was spent."""
+"""`/api/v1/usage`: what the gateways noted, added up."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
-import msgspec
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from dragoman.config.paths import Home
 from dragoman.control.answers import JsonResponse
@@ -15,17 +14,20 @@ from dragoman.ledger.reading import read_rows
 from dragoman.ledger.summary import UsageSummary, summarize
 
 
-def usage_routes(home: Home) -> list[BaseRoute]:
-    """The routes of this resource.
+def usage_routes(home: Home) -> list[Route]:
+    """The routes of usage.
 
-    `GET /api/v1/usage[?run=ID]` answers `{"by_model": [...], "total": {...}}` (see `ledger.summary`).
+    Args:
+        home: whose spool is read.
     """
 
-    def read(run: str | None) -> UsageSummary:
-        return summarize(read_rows(home.spool), run=run)
+    async def show(request: Request) -> JsonResponse:
+        run = request.query_params.get("run")
+        # Many rows take a while to read; other requests go on meanwhile.
+        return JsonResponse(await asyncio.to_thread(_summary, home.spool, run))
 
-    async def usage(request: Request) -> Response:
-        summary = await asyncio.to_thread(read, request.query_params.get("run"))
-        return JsonResponse(msgspec.to_builtins(summary))
+    return [Route("/api/v1/usage", show)]
 
-    return [Route("/api/v1/usage", usage)]
+
+def _summary(spool: Path, run: str | None) -> UsageSummary:
+    return summarize(read_rows(spool), run=run)
