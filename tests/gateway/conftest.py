@@ -284,7 +284,7 @@ class Served:
 @asynccontextmanager
 async def served(
     tmp_path: Path,
-    toml: str,
+    toml: str | None,
     *,
     environment: dict[str, str] | None = None,
     data_plane_only: bool = False,
@@ -349,10 +349,19 @@ def ca_file() -> str:
     return str(FIXTURES / "localhost.pem")
 
 
+def _is_whole(answer: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return len(body) >= int(line[15:])
+    return body.endswith(b"0\r\n\r\n")
+
+
 class Kit:
     """The tools of this file for tests: under importlib mode a test cannot import its conftest."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+        self._loop_factory = loop_factory
         self._transports: list[Transport] = []
         self._servers: list[asyncio.Server] = []
         self._writers: list[asyncio.StreamWriter] = []
@@ -362,6 +371,23 @@ class Kit:
         transport = Transport(**options)
         self._transports.append(transport)
         return transport
+
+    async def raw(self, port: int, data: bytes, *, timeout_s: float = 3.0) -> bytes:
+        """Send bytes as they are; gives what comes back until it is whole, or the other side closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        got = b""
+        try:
+            writer.write(data)
+            async with asyncio.timeout(timeout_s):
+                while piece := await reader.read(65536):
+                    got += piece
+                    if b"\r\n\r\n" in got and _is_whole(got):
+                        break
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+        return got
 
     async def serve(
         self, play: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any], **options: Any
@@ -397,7 +423,8 @@ class Kit:
                 for _ in range(5):
                     await asyncio.sleep(0)
 
-        asyncio.run(whole())
+        with asyncio.Runner(loop_factory=self._loop_factory) as runner:
+            runner.run(whole())
 
     scripted = staticmethod(scripted)
     answer = staticmethod(answer)

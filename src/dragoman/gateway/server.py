@@ -22,42 +22,58 @@ _TOO_LARGE_BODY = (
 )
 
 
+_LINGER_S = 1.0
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """Uvicorn's protocol with a limit on headers, which httptools collects without one."""
 
     _head_bytes = 0
     _in_head = True
+    _refused = False
 
     def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
         if self._in_head:
             self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.transport.write(_TOO_LARGE % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY))
-            self.transport.close()
+        # Headers that are not complete yet are not told to us: what arrived is counted, whole.
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self._refused:
+            self._refuse()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_head = True
-        self._head_bytes = 0
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        if sum(len(name) + len(value) for name, value in self.headers) + len(self.url) > MAX_HEAD_BYTES:
-            self._in_head = True
-            self._head_bytes = MAX_HEAD_BYTES + 1
-            return
-        super().on_headers_complete()
+        self._head_bytes = 0
+        size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            self._refuse()
+        if not self._refused:
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        if not self._in_head:
+        if not self._refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self._in_head:
+        if not self._refused:
             super().on_message_complete()
         self._in_head = True
-        self._head_bytes = 0
+
+    def _refuse(self) -> None:
+        """Answer 431 and let the rest of the request run into the void for a moment: closing at once would
+        reset the connection, and the client would lose the answer with it."""
+        self._refused = True
+        if self.transport.is_closing():
+            return
+        self.transport.write(_TOO_LARGE % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_LINGER_S, self.transport.close)
 
     def _unsupported_upgrade_warning(self) -> None:
         """The application answers upgrades itself (426); there is nothing to warn about."""
