@@ -54,6 +54,7 @@ Status = Literal["success", "partial", "failed", "needs_user"]
 INSTRUCTIONS = """\
 You carry out one bounded task in an isolated copy of a repository.
 Another engineer planned it and will audit it.
+Where the repository has a CLAUDE.md or an AGENTS.md, read it first: it is not loaded by itself.
 Work only on the files the task allows. Do not commit, push or change configuration.
 Run the validation commands exactly as the task spells them.
 End with a short report of three parts:

@@ -71,7 +71,12 @@ async def _carry_out(
     watch = asyncio.create_task(_watch_cancel(folder, stop))
     try:
         around = Surroundings(
-            worker=ClaudeWorker(find_claude_code(request.worker_command, env), env),
+            # The worker's own HOME is private; the user's is where toolchains are looked for.
+            worker=ClaudeWorker(
+                find_claude_code(request.worker_command, env),
+                env,
+                user_home=Path(env.get("HOME") or Path.home()),
+            ),
             token=token,
             env=_validation_environment(env),
         )
