@@ -95,7 +95,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         json_schema: Chat: `schema` natively, `object` with the schema in the system text, or `none`.
         stored: Responses: whether `store: false` is understood.
         checked: same-wire requests are read, and written anew when something in them must change; if not
-            checked, only the model value is replaced.
+            checked, only the model value is replaced. None: checked where the profile says what the provider
+            refuses (fields, missing or unverifiable thinking).
         strip_fields: same-wire requests that had to be written anew: top-level fields removed.
         cache_marks: Messages: set cache marks for clients that set none.
         billing_header: Messages: keep Claude Code's billing line at the head of the system text.
@@ -158,7 +159,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stop_limit: int = 4
     json_schema: Literal["schema", "object", "none"] = "schema"
     stored: bool = True
-    checked: bool = False
+    checked: bool | None = None
     cache_marks: bool = False
     strip_fields: frozenset[str] = frozenset()
     billing_header: bool = False

@@ -21,7 +21,7 @@ def mend_json(data: bytes) -> bytes | None:
     """
     try:
         value: Any = json.loads(data.decode("utf-8", "replace"), strict=False, parse_constant=_refuse)
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
     except (ValueError, RecursionError):
         return None

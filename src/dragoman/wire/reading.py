@@ -57,7 +57,7 @@ def read(decoder: msgspec.json.Decoder[T], value: bytes | msgspec.Raw, path: str
     except msgspec.ValidationError as error:
         found = bad_request(error)
         raise BadRequest(found.message, path=path + found.path.removeprefix("$")) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotJson(f"The body is not valid JSON: {error}", path=path) from error
     except RecursionError as error:
         raise BadRequest("The body is nested too deeply", path=path) from error

@@ -11,7 +11,7 @@ import msgspec
 
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.ids import strict_id
-from dragoman.wire.turns import Assistant, Call, Request, Tool
+from dragoman.wire.turns import Assistant, Call, Request, Tool, Wire
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -19,9 +19,19 @@ ENVELOPE_MARK = b'"gw1.'
 """How an envelope of ours begins inside a body: a session that moved to its own wire may still carry some."""
 
 
-def needs_check(body: bytes, dialect: Dialect) -> bool:
+def needs_check(wire: Wire, body: bytes, dialect: Dialect) -> bool:
     """Whether a same-wire request must be read before it may be forwarded."""
-    return dialect.checked or ENVELOPE_MARK in body
+    if dialect.checked is None:
+        checked = bool(
+            dialect.strip_fields
+            or dialect.reasoning_required
+            or dialect.unsigned_thinking
+            or dialect.thinking_key == "adaptive"
+            or (wire == "messages" and not dialect.sampling_with_thinking)
+        )
+    else:
+        checked = dialect.checked
+    return checked or ENVELOPE_MARK in body
 
 
 def top_level_fields(body: bytes) -> frozenset[str]:
