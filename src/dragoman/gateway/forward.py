@@ -7,7 +7,6 @@ while, then refused with a hint. Streams of the data plane notice nothing of it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from .asgi import Headers, Receive, Send
@@ -39,8 +38,6 @@ _OURS = frozenset({b"host", b"content-length", b"accept-encoding", b"expect", b"
 # Control streams events for as long as a page is open and blocks for the jobs it is asked to wait for.
 _TIMEOUTS = Timeouts(connect_s=2.0, first_byte_s=3600.0, idle_s=86_400.0)
 
-AskForControl = Callable[[], Awaitable[None]]
-
 
 def is_control_path(path: str) -> bool:
     """Whether a path belongs to the control process."""
@@ -53,7 +50,6 @@ class ControlDoor:
     Args:
         socket: its unix socket.
         transport: what carries the requests.
-        ask_for_control: tells the parent that control is wanted; may be asked again and again.
         hold_s: how long a request waits for control to come up.
         body_limit_bytes: largest request body taken.
     """
@@ -63,13 +59,11 @@ class ControlDoor:
         socket: Path,
         transport: Transport,
         *,
-        ask_for_control: AskForControl | None = None,
         hold_s: float = HOLD_S,
         body_limit_bytes: int = 64 << 20,
     ) -> None:
         self._origin = socket_origin(socket)
         self._transport = transport
-        self._ask = ask_for_control
         self._hold_s = hold_s
         self._body_limit_bytes = body_limit_bytes
         self._awake_until = 0.0
@@ -91,9 +85,6 @@ class ControlDoor:
         if isinstance(body, Refusal):
             await send_refusal(send, incoming, body)
             return
-        if not await self._wake():
-            await send_refusal(send, incoming, _unavailable())
-            return
         request = Outgoing(
             incoming.method,
             self._origin,
@@ -103,7 +94,11 @@ class ControlDoor:
             incoming.headers.get(b"host"),
         )
         with Departure(receive) as departure:
-            await self._carry(request, incoming, send, departure)
+            if await self._wake():
+                await self._carry(request, incoming, send, departure)
+            else:
+                departure.settle()
+                await send_refusal(send, incoming, _unavailable())
 
     async def _carry(self, request: Outgoing, incoming: Incoming, send: Send, departure: Departure) -> None:
         try:
@@ -128,14 +123,12 @@ class ControlDoor:
             answer.abort()
 
     async def _wake(self) -> bool:
-        """Whether control answers, asking for it and waiting until it does or `hold_s` is over."""
+        """Whether control answers, waiting until it does or `hold_s` is over. A connection starts it."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._awake_until:
             return True
         deadline = loop.time() + self._hold_s
         while True:
-            if self._ask is not None:
-                await self._ask()
             if await self._answers(deadline - loop.time()):
                 # An idle control process ends after ten minutes; a probe a minute costs nothing.
                 self._awake_until = loop.time() + 60.0
