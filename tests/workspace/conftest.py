@@ -118,7 +118,7 @@ def account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     (home / ".gitconfig").write_text(
         "[user]\n\tname = U\n\temail = u@localhost\n[init]\n\tdefaultBranch = main\n"
-        '[protocol "file"]\n\tallow = always\n'
+        '[protocol "file"]\n\tallow = always\n[core]\n\tfsync = none\n'
     )
     return home
 

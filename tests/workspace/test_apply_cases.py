@@ -366,6 +366,19 @@ def test_B13_a_link_that_leads_out_by_way_of_another_is_a_conflict(user: Any) ->
     assert kinds(user.preview(workspace)) == {"bad": "symlink_outside"}
 
 
+def test_B13_links_that_lead_nowhere_or_in_a_circle_are_applied_as_they_are(user: Any) -> None:
+    workspace = user.workspace()
+    (workspace.path / "dangling").symlink_to("not/there")
+    (workspace.path / "circle").symlink_to("circle")
+    (workspace.path / "one").symlink_to("sub/../two")
+    (workspace.path / "two").symlink_to("one")
+
+    user.apply(workspace)
+
+    assert str((user.root / "circle").readlink()) == "circle"
+    assert str((user.root / "one").readlink()) == "sub/../two"
+
+
 CONTENTS: dict[str, bytes] = {
     "empty": b"",
     "nul": b"a\0b\n",

@@ -333,7 +333,7 @@ class _Work:
         self.checkpoint("writing")
         try:
             run_steps(journal, lambda: self.checkpoint("step"))
-            write_journal(file, replace(journal, phase="done"))
+            write_journal(file, replace(journal, phase="done", steps=()))
         except BaseException as problem:
             # Should this fail in its turn, journal and staging stay, and `recover` has another try.
             kept = roll_back(journal, self.workspace.store / "trash" / "saved" / journal.lock_content)

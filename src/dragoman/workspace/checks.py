@@ -150,10 +150,7 @@ def _check_links(keep: Keep, root: Path, target: str, links: Sequence[Change]) -
 
     conflicts: list[Conflict] = []
     for change in links:
-        steps = [_LINKS_FOLLOWED]
-        if not _stays(
-            change.name.split(b"/")[:-1], contents.get(change.name) or read(change.name), read, steps
-        ):
+        if not _stays(change.name.split(b"/")[:-1], contents.get(change.name) or read(change.name), read):
             conflicts.append(
                 _conflict(
                     change.name, "symlink_outside", "the symbolic link would lead out of the repository"
@@ -162,7 +159,7 @@ def _check_links(keep: Keep, root: Path, target: str, links: Sequence[Change]) -
     return conflicts
 
 
-def _stays(folder: list[bytes], link: bytes | None, read: _Read, steps: list[int]) -> bool:
+def _stays(folder: list[bytes], link: bytes | None, read: _Read, steps: int = _LINKS_FOLLOWED) -> bool:
     """Follow a link from its folder through the merged tree; False as soon as it leaves it."""
     place = list(folder)
     if link is None:
@@ -184,9 +181,11 @@ def _stays(folder: list[bytes], link: bytes | None, read: _Read, steps: list[int
             return False
         further = read(b"/".join(place))
         if further is not None:
-            steps[0] -= 1
-            if steps[0] < 0 or further.startswith(b"/"):
+            if further.startswith(b"/"):
                 return False
+            steps -= 1
+            if steps == 0:
+                return True  # a circle: it leads nowhere, and the kernel follows no more links either
             place.pop()
             todo = further.split(b"/") + todo
     return True

@@ -94,14 +94,24 @@ def journal_file(store: Path, key: str) -> Path:
 def write_journal(path: Path, journal: Journal) -> None:
     """Write the journal and wait until the disk has it."""
     private_folder(path.parent)
-    values = asdict(journal)
-    for key in ("root", "staging", "lock"):
-        values[key] = os.fsdecode(values[key])
-    values["new_folders"] = [_text(name) for name in journal.new_folders]
-    values["old_folders"] = [[_text(name), mode] for name, mode in journal.old_folders]
-    for step in values["steps"]:
-        step["name"] = _text(step["name"])
-    write_private(path, json.dumps({"version": _VERSION, **values}).encode(), durable=True)
+    values = {
+        "version": _VERSION,
+        "workspace": journal.workspace,
+        "root": os.fsdecode(journal.root),
+        "staging": os.fsdecode(journal.staging),
+        "lock": os.fsdecode(journal.lock),
+        "lock_content": journal.lock_content,
+        "phase": journal.phase,
+        "steps": [
+            [step.number, _text(step.name), _identity(step.had), _identity(step.new)]
+            for step in journal.steps
+        ],
+        "new_folders": [_text(name) for name in journal.new_folders],
+        "old_folders": [[_text(name), mode] for name, mode in journal.old_folders],
+        "folder_mode": journal.folder_mode,
+        "entry": asdict(journal.entry) if journal.entry else None,
+    }
+    write_private(path, json.dumps(values).encode(), durable=True)
 
 
 def read_journal(path: Path) -> Journal:
@@ -122,20 +132,24 @@ def read_journal(path: Path) -> Journal:
             phase=raw["phase"],
             steps=tuple(
                 Step(
-                    step["number"],
-                    _bytes(step["name"]),
-                    Identity(**step["had"]) if step["had"] else None,
-                    Identity(**step["new"]) if step["new"] else None,
+                    number,
+                    _bytes(name),
+                    Identity(*had) if had else None,
+                    Identity(*new) if new else None,
                 )
-                for step in raw["steps"]
+                for number, name, had, new in raw["steps"]
             ),
             new_folders=tuple(_bytes(name) for name in raw["new_folders"]),
             old_folders=tuple((_bytes(name), int(mode)) for name, mode in raw["old_folders"]),
             folder_mode=raw["folder_mode"],
             entry=read_applied(entry) if entry else None,
         )
-    except (TypeError, KeyError) as problem:
+    except (TypeError, KeyError, ValueError) as problem:
         raise ValueError(f"{path} is not a journal: {problem}") from None
+
+
+def _identity(known: Identity | None) -> list[int] | None:
+    return known and [known.device, known.inode, known.size, known.mtime_ns, known.mode]
 
 
 def _text(name: bytes) -> str:
