@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.syntax import Syntax
+from rich.table import Table
 
 _LABEL_WIDTH = 10
 _SYMBOLS = {
@@ -17,6 +17,7 @@ _SYMBOLS = {
     "timed_out": "[red]⏱[/]",
 }
 _TEXT_LIMIT = 400
+_DIFF_STYLES = (("+++ ", "bold"), ("@@", "magenta"), ("+", "green"), ("-", "red"))
 
 
 _PICTURE_COLUMNS = 112
@@ -25,7 +26,7 @@ _PICTURE_COLUMNS = 112
 _PICTURE_FRAME = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
-.{unique_id}-matrix {{ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+.{unique_id}-matrix {{ white-space: pre; font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
  font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
 .{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
 {styles}
@@ -74,8 +75,15 @@ class RunProgress:
         self._console = console
 
     def line(self, label: str, text: str) -> None:
-        """One labelled line; `text` is rich markup."""
-        self._console.print(f"  [bold]{label:<{_LABEL_WIDTH}}[/] {text}")
+        """One labelled line; `text` is rich markup. At a terminal, what is too long goes on below itself."""
+        if not self._console.is_terminal:
+            self._console.print(f"  {label:<{_LABEL_WIDTH}} {text}")
+            return
+        grid = Table.grid(padding=(0, 1, 0, 0))
+        grid.add_column(width=_LABEL_WIDTH + 2)
+        grid.add_column(overflow="fold")
+        grid.add_row(f"  [bold]{label}[/]", text)
+        self._console.print(grid)
 
     def show(self, event: dict[str, Any]) -> None:
         """Print one event of `events.jsonl`; kinds a person does not need are left out."""
@@ -110,13 +118,12 @@ class RunProgress:
                 pass
 
     def diff(self, patch: str) -> None:
-        """A patch, coloured at a terminal."""
-        if self._console.is_terminal:
-            self._console.print(
-                Syntax(patch.rstrip("\n"), "diff", theme="ansi_dark", background_color="default")
-            )
-        else:
-            self._console.print(patch.rstrip("\n"), markup=False)
+        """A patch for reading: file names, hunks and lines, coloured at a terminal."""
+        for line in patch.splitlines():
+            if line.startswith(("diff --git ", "index ", "--- ")):
+                continue
+            style = next((style for start, style in _DIFF_STYLES if line.startswith(start)), "dim")
+            self.line("", f"[{style}]{escape(line.removeprefix('+++ b/'))}[/]")
 
     def _observation(self, seen: dict[str, Any]) -> str:
         text = (
@@ -129,10 +136,12 @@ class RunProgress:
         return text + ", run by us[/]"
 
     def _quote(self, verb: str, text: str, style: str) -> None:
-        shown = " ".join(text.split())
-        shown = shown if len(shown) <= _TEXT_LIMIT else shown[: _TEXT_LIMIT - 1] + "…"
-        if shown:
-            self.line("", f"[{style}]{verb} “{escape(shown)}”[/]")
+        lines = [_cut(line) for line in text.strip().splitlines() if line.strip()]
+        if len(lines) == 1:
+            self.line("", f"[{style}]{verb} “{escape(lines[0])}”[/]")
+            return
+        for line in lines:
+            self.line("", f"[{style}]{escape(line)}[/]")
 
     def _claims(self, event: dict[str, Any]) -> None:
         differences = event["differences"]
@@ -140,6 +149,10 @@ class RunProgress:
             self.line("claims", "[green]✓[/] what the worker reports is what we saw")
         for difference in differences:
             self.line("claims", f"[red]✗[/] {escape(difference['text'])}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _TEXT_LIMIT else text[: _TEXT_LIMIT - 1] + "…"
 
 
 def _files(files: list[dict[str, Any]]) -> str:
