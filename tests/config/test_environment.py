@@ -17,5 +17,5 @@ def test_the_table_maps_each_variable_of_other_tools_once() -> None:
     seeds = [row.seed for row in rows]
     assert len(set(seeds)) == len(seeds)
     assert {"ZAI_API_KEY", "ZAI_BASE_URL", "PROXY_PORT", "LOG_LEVEL", "CLAUDE_BIN"} <= set(seeds)
-    keys = {variable.key for variable in variables()}
+    keys = {variable.key for variable in variables()} | {"clients.claude"}
     assert {row.key for row in rows if row.key and not row.key.startswith("providers.")} <= keys

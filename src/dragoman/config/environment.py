@@ -66,6 +66,8 @@ class BadVariable(NamedTuple):
 def variables() -> Iterator[Variable]:
     """Every key with a place of its own; tables with names chosen by the user have no variables."""
     for section in msgspec.structs.fields(Settings):
+        if section.name == "clients":
+            continue  # programs are looked for in an order of their own, by the clients room
         if isinstance(section.type, type) and issubclass(section.type, msgspec.Struct):
             prefix = "" if section.name == "gateway" else f"{section.name}_"
             yield from _of_struct(section.type, (section.name,), f"DRAGOMAN_{prefix}".upper())
@@ -100,7 +102,7 @@ def environment_table() -> list[Row]:
             "alone it starts the gateway; also taken as client token",
         ),
         Row(ZAI_ADDRESS, "", "providers.zai.wires.chat", "then the chat wire on that host only"),
-        Row("CLAUDE_BIN", "DRAGOMAN_CLIENTS_CLAUDE", "clients.claude", "after the config, before PATH"),
+        Row("CLAUDE_BIN", "DRAGOMAN_CLAUDE_BIN", "clients.claude", "after the config, before PATH"),
         Row("CLAUDE_GLM52_WORKER_CONFIG_DIR", "", "", "every run has a private client folder"),
         Row("CODEX_CLAUDE_BACKGROUND_STATE_DIR", "DRAGOMAN_HOME", "", "all state lives in the home"),
         Row("CODEX_CLAUDE_RUN_LOG_DIR", "DRAGOMAN_HOME", "", "all state lives in the home"),

@@ -1,0 +1,273 @@
+"""`models`, `explain`, `providers`, `keys`: what can be asked for, where it goes and with which key."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dragoman.cli.render import show_json
+from dragoman.config.paths import Home, resolve_home
+from dragoman.errors import DragomanError, ExitCode
+
+if TYPE_CHECKING:
+    from dragoman.config.schema import Config
+    from dragoman.gateway.routes import RouteTable
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+class ProviderUnknown(DragomanError):
+    """No such provider or preset."""
+
+    code = "unknown_provider"
+    exit_code = ExitCode.USAGE
+
+
+def _loaded() -> tuple[Home, Config, RouteTable]:
+    from dragoman.config.load import load_config
+    from dragoman.gateway.routes import RouteTable
+
+    home = resolve_home(os.environ)
+    config = load_config(home, os.environ)
+    return home, config, RouteTable(config)
+
+
+@click.group(invoke_without_command=True)
+@AS_JSON
+@click.pass_context
+def models(context: click.Context, as_json: bool) -> None:
+    """The models clients can ask for."""
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        context.invoke(list_models, as_json=as_json)
+
+
+@models.command("list")
+@AS_JSON
+@click.pass_context
+def list_models(context: click.Context, as_json: bool) -> None:
+    """List every model that has a route."""
+    import msgspec
+
+    _, config, routes = _loaded()
+    if as_json or context.obj:
+        show_json({"models": [msgspec.to_builtins(model) for model in routes.models]})
+        return
+    width = max(len(model.name) for model in routes.models)
+    for model in routes.models:
+        window = f"{model.context_window // 1000}k" if model.context_window else "?"
+        kinds = "+".join(model.input_modalities)
+        click.echo(
+            f"{model.name:<{width}}  {model.provider:<12}  {window:>6}  {kinds:<14}  {model.display_name}"
+        )
+    if config.gateway.default_provider:
+        click.echo(f"other names go to {config.gateway.default_provider}")
+
+
+@models.command("show")
+@click.argument("name")
+@AS_JSON
+@click.pass_context
+def show_model(context: click.Context, name: str, as_json: bool) -> None:
+    """Everything about one model: the same as `dragoman explain`."""
+    _explain(name, as_json=as_json or bool(context.obj))
+
+
+@click.command()
+@click.argument("model")
+@AS_JSON
+def explain(model: str, as_json: bool) -> None:
+    """Say where a model name leads: provider, wire, key, ceilings, and what is changed on the way."""
+    _explain(model, as_json=as_json)
+
+
+def _explain(model: str, *, as_json: bool) -> None:
+    from dragoman.config.secrets import find_keys
+
+    home, _, routes = _loaded()
+    told = routes.explain(model)
+    route = routes.resolve(model, "responses")
+    found = find_keys(route.keys, os.environ, home)
+    told["keys_found"] = [key.place for key in found]
+    if as_json:
+        show_json(told)
+        return
+    click.echo(f"{model} -> {told['provider']}, model {told['upstream_model']}")
+    for step in told["steps"]:
+        click.echo(f"  {step}")
+    for way in told["routes"]:
+        how = "as it is" if way["native"] else "translated"
+        click.echo(f"  from {way['client_wire']:<9}  {way['wire']:<9}  {how:<10}  {way['url']}")
+        for shim in way["shims"]:
+            click.echo(f"                  {shim}")
+    window, ceiling = told["context_window"] or "?", told["max_output_tokens"] or "?"
+    click.echo(f"  window {window}, output {ceiling}, reads {', '.join(told['input_modalities'])}")
+    places = ", ".join(key.place for key in found)
+    click.echo(f"  key: {places or ('MISSING' if route.key_required else 'none needed')}")
+    if told["fallback"]:
+        click.echo(f"  fallback: {', '.join(told['fallback'])}")
+
+
+@click.group(invoke_without_command=True)
+@AS_JSON
+@click.pass_context
+def providers(context: click.Context, as_json: bool) -> None:
+    """Who answers: configured providers, and presets that need only a key."""
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        context.invoke(list_providers, as_json=as_json)
+
+
+@providers.command("list")
+@AS_JSON
+@click.pass_context
+def list_providers(context: click.Context, as_json: bool) -> None:
+    """List configured providers, then the presets that could be added."""
+    from dragoman.catalog.presets import shipped_presets
+    from dragoman.config.secrets import find_keys
+
+    home, config, routes = _loaded()
+    rows: list[dict[str, Any]] = []
+    for upstream in routes.upstreams.values():
+        found = find_keys(upstream.keys, os.environ, home)
+        rows.append(
+            {
+                "name": upstream.name,
+                "preset": upstream.preset_name,
+                "profile": upstream.profile_name,
+                "wires": dict(upstream.wires),
+                "default": upstream.name == config.gateway.default_provider,
+                "keys_found": [key.place for key in found],
+                "key_missing": upstream.key_required and not found,
+            }
+        )
+    unused = {name: p.title for name, p in shipped_presets().items() if name not in routes.upstreams}
+    if as_json or context.obj:
+        show_json({"providers": rows, "presets": unused})
+        return
+    for row in rows:
+        key = "KEY MISSING" if row["key_missing"] else ", ".join(row["keys_found"]) or "no key"
+        mark = " (default)" if row["default"] else ""
+        click.echo(f"{row['name']}{mark}  {row['profile']}  {', '.join(row['wires'])}  {key}")
+    click.echo("can be added: " + ", ".join(unused))
+
+
+@providers.command("add")
+@click.argument("preset")
+@click.option("--name", help="What to call it (default: like the preset).")
+@click.option("--key-env", metavar="VARIABLE", help="The environment variable that holds its key.")
+@click.option("--default", "make_default", is_flag=True, help="Send unknown models there.")
+@AS_JSON
+@click.pass_context
+def add_provider(
+    context: click.Context,
+    preset: str,
+    name: str | None,
+    key_env: str | None,
+    make_default: bool,
+    as_json: bool,
+) -> None:
+    """Add a provider from a preset to dragoman.toml. Its key: dragoman keys set NAME."""
+    from dragoman.catalog.presets import shipped_presets
+    from dragoman.clients.setup_provider import add_preset
+
+    if preset not in shipped_presets():
+        hint = f"presets: {', '.join(shipped_presets())}; any other endpoint: a table in dragoman.toml"
+        raise ProviderUnknown(f"no such preset: {preset}", hint=hint)
+    home = resolve_home(os.environ)
+    added = name or preset
+    diff = add_preset(home, preset, name=added, key_env=key_env, make_default=make_default)
+    if as_json or context.obj:
+        show_json({"name": added, "file": str(home.config_file), "diff": list(diff)})
+        return
+    click.echo(f"{home.config_file}  {'written' if diff else 'unchanged'}")
+    for line in diff:
+        click.echo(f"  {line}")
+    click.echo(f"  next: dragoman keys set {added}")
+
+
+@click.group(invoke_without_command=True)
+@AS_JSON
+@click.pass_context
+def keys(context: click.Context, as_json: bool) -> None:
+    """The keys of your providers: where each one is, never what it is."""
+    context.obj = as_json
+    if context.invoked_subcommand is None:
+        context.invoke(list_keys, as_json=as_json)
+
+
+@keys.command("list")
+@AS_JSON
+@click.pass_context
+def list_keys(context: click.Context, as_json: bool) -> None:
+    """List the keys that are found, by provider."""
+    from dragoman.config.secrets import find_keys, stored_key_names
+
+    home, _, routes = _loaded()
+    rows = [
+        {"provider": upstream.name, "id": key.id, "place": key.place}
+        for upstream in routes.upstreams.values()
+        for key in find_keys(upstream.keys, os.environ, home)
+    ]
+    missing = [
+        upstream.name
+        for upstream in routes.upstreams.values()
+        if upstream.key_required and not find_keys(upstream.keys, os.environ, home)
+    ]
+    unused = [name for name in stored_key_names(home) if name not in routes.upstreams]
+    if as_json or context.obj:
+        show_json({"keys": rows, "missing": missing, "stored_unused": unused})
+        return
+    for row in rows:
+        click.echo(f"{row['provider']}  {row['id']}  {row['place']}")
+    for name in missing:
+        click.echo(f"{name}  MISSING  next: dragoman keys set {name}")
+    for name in unused:
+        click.echo(f"{name}  stored, but no provider has this name")
+    if not rows and not missing:
+        click.echo("no keys, and none needed")
+
+
+@keys.command("set")
+@click.argument("provider")
+@click.option("--from-env", metavar="VARIABLE", help="Store the key this variable holds now.")
+@AS_JSON
+@click.pass_context
+def set_key(context: click.Context, provider: str, from_env: str | None, as_json: bool) -> None:
+    """Store a provider's key in a file only you can read; asked hidden, or read from standard input."""
+    from dragoman.config.secrets import key_id, store_key
+
+    home, _, routes = _loaded()
+    if provider not in routes.upstreams:
+        hint = f"dragoman providers add {provider}, or one of: {', '.join(routes.upstreams)}"
+        raise ProviderUnknown(f"no such provider: {provider}", hint=hint)
+    if from_env is not None:
+        secret = os.environ.get(from_env, "")
+    elif sys.stdin.isatty():
+        secret = click.prompt(f"key of {provider}", hide_input=True, err=True)
+    else:
+        secret = sys.stdin.readline()
+    file = store_key(home, provider, secret)
+    if as_json or context.obj:
+        show_json({"provider": provider, "id": key_id(secret.strip()), "file": str(file)})
+    else:
+        click.echo(f"stored in {file}; a running gateway sees it after: dragoman reload")
+
+
+@keys.command("rm")
+@click.argument("provider")
+@AS_JSON
+@click.pass_context
+def remove_stored_key(context: click.Context, provider: str, as_json: bool) -> int:
+    """Forget a stored key. Keys in the environment or a keyring are not touched."""
+    from dragoman.config.secrets import remove_key
+
+    existed = remove_key(resolve_home(os.environ), provider)
+    if as_json or context.obj:
+        show_json({"provider": provider, "removed": existed})
+    else:
+        click.echo("forgotten" if existed else "there was none")
+    return ExitCode.OK

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from dragoman.cli import catalogue as commands
+from dragoman.errors import DragomanError
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("ZAI_API_KEY", "ZAI_BASE_URL", "DEEPSEEK_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("DRAGOMAN_HOME", str(tmp_path))
+    (tmp_path / "dragoman.toml").write_text("[gateway]\ndefault_provider = 'zai'\n[providers.zai] # mine\n")
+    return tmp_path
+
+
+def run(command: click.Command, *words: str, text: str | None = None) -> Result:
+    result = CliRunner().invoke(command, list(words), input=text, standalone_mode=False)
+    if isinstance(result.exception, DragomanError | click.ClickException):
+        raise result.exception
+    assert result.exception is None, result.exception
+    return result
+
+
+def test_models_are_listed_with_their_provider(place: Path) -> None:
+    listed = json.loads(run(commands.models, "--json").stdout)["models"]
+    assert [model["name"] for model in listed][:2] == ["glm-5.2", "glm-5.1"]
+    assert "glm-5.2" in run(commands.models).stdout
+    assert "other names go to zai" in run(commands.models, "list").stdout
+
+
+def test_explain_and_models_show_tell_the_same(place: Path) -> None:
+    told = json.loads(run(commands.explain, "claude-opus-4-6[1m]", "--json").stdout)
+    assert told["upstream_model"] == "glm-5.2"
+    assert told["keys_found"] == []
+    shown = run(commands.models, "show", "claude-opus-4-6[1m]").stdout
+    assert shown == run(commands.explain, "claude-opus-4-6[1m]").stdout
+    assert "key: MISSING" in shown
+    assert "translated" in shown
+
+
+def test_a_key_is_stored_found_listed_and_forgotten_and_never_shown(place: Path) -> None:
+    secret = "zk-" + "a1" * 20
+    shown = [run(commands.keys, "set", "zai", text=f"{secret}\n").stdout]
+    listed = run(commands.keys, "--json").stdout
+    rows = json.loads(listed)
+    assert [row["place"] for row in rows["keys"]] == ["stored key zai"]
+    shown += [listed, run(commands.keys).stdout, run(commands.explain, "glm-5.2").stdout]
+    shown += [run(commands.providers, "list").stdout]
+    assert not any(secret in text for text in shown)
+    assert run(commands.keys, "rm", "zai").stdout == "forgotten\n"
+    assert json.loads(run(commands.keys, "list", "--json").stdout)["missing"] == ["zai"]
+
+
+def test_a_key_can_be_taken_over_from_the_environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "k-123")
+    run(commands.keys, "set", "zai", "--from-env", "MY_KEY")
+    monkeypatch.delenv("MY_KEY")
+    assert len(json.loads(run(commands.keys, "--json").stdout)["keys"]) == 1
+    with pytest.raises(DragomanError, match="that is not a key for zai"):
+        run(commands.keys, "set", "zai", "--from-env", "MY_KEY")
+    with pytest.raises(DragomanError, match="no such provider: zia"):
+        run(commands.keys, "set", "zia", text="k\n")
+
+
+def test_a_provider_is_added_without_touching_the_rest(place: Path) -> None:
+    before = (place / "dragoman.toml").read_text()
+    run(commands.providers, "add", "deepseek")
+    text = (place / "dragoman.toml").read_text()
+    assert text.startswith(before)
+    tree = tomllib.loads(text)
+    assert tree["providers"]["deepseek"] == {"preset": "deepseek", "key_env": "DEEPSEEK_API_KEY"}
+    assert tree["gateway"]["default_provider"] == "zai"
+    run(commands.providers, "add", "deepseek", "--default", "--key-env", "DS")
+    tree = tomllib.loads((place / "dragoman.toml").read_text())
+    assert tree["providers"]["deepseek"]["key_env"] == "DS"
+    assert tree["gateway"]["default_provider"] == "deepseek"
+    with pytest.raises(DragomanError, match="no such preset: deepsek"):
+        run(commands.providers, "add", "deepsek")
+
+
+def test_the_first_provider_becomes_the_default_one(place: Path) -> None:
+    (place / "dragoman.toml").unlink()
+    run(commands.providers, "add", "kimi", "--name", "moon")
+    tree = tomllib.loads((place / "dragoman.toml").read_text())
+    assert tree["gateway"]["default_provider"] == "moon"
+    rows = json.loads(run(commands.providers, "--json").stdout)["providers"]
+    assert {row["name"]: row["key_missing"] for row in rows} == {"moon": True, "rehearsal": False}
