@@ -23,6 +23,9 @@ from dragoman.daemon.child_log import describe_exception
 from dragoman.errors import DragomanError
 from dragoman.gateway.server import server_config
 
+# A connection we have accepted and that has not asked yet gets so long to do it before it is closed.
+_FRESH_GRACE_S = 1.0
+_LOOK_EVERY_S = 0.01
 # Streams of a daemon whose parent was killed may still finish.
 ORPHAN_GRACE_S = 30.0
 
@@ -118,6 +121,24 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         await self.on_tick(0)  # sets the headers uvicorn adds; without a date they never change
         await self._leave.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept no more, answer whom we have accepted, then let uvicorn wait for what is open.
+
+        uvicorn alone closes a connection whose request is still on its way, which its client must take for a
+        failure: nobody else will answer what we have taken out of the kernel's queue.
+        """
+        for server in self.servers:
+            server.close()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _FRESH_GRACE_S
+        while fresh := [one for one in self.server_state.connections if getattr(one, "cycle", None) is None]:
+            if loop.time() >= deadline:
+                break
+            for connection in self.server_state.connections.difference(fresh):
+                connection.shutdown()
+            await asyncio.sleep(_LOOK_EVERY_S)
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
