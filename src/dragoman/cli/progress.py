@@ -26,7 +26,8 @@ _PICTURE_COLUMNS = 112
 _PICTURE_FRAME = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
-.{unique_id}-matrix {{ white-space: pre; font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+.{unique_id}-matrix {{ white-space: pre;
+ font-family: ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace;
  font-size: {char_height}px; line-height: {line_height}px; font-variant-east-asian: full-width; }}
 .{unique_id}-title {{ font-size: 18px; font-weight: bold; font-family: sans-serif; }}
 {styles}
