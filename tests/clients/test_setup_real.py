@@ -92,3 +92,18 @@ def test_claude_code_set_up_by_one_command_gets_its_token_from_ours(place: Place
     assert "TOKEN" not in str(settings)
     said = place.run(binary, "-p", "hello")
     assert "rehearsal" in said
+
+
+@pytest.mark.parametrize("client", ["codex", "claude"])
+def test_a_launch_through_the_gateway_touches_no_configuration_of_the_client(
+    place: Place, client: str
+) -> None:
+    start = f"from dragoman.cli.launch import {client}; {client}.main(standalone_mode=False)"
+    words = {"codex": ["exec", "--skip-git-repo-check", "hello"], "claude": ["-p", "hello"]}[client]
+    if client == "codex":
+        pytest.importorskip("codex_cli_bin")
+    elif bundled_binary() is None:
+        pytest.skip("the clients extra is not installed")
+    assert "rehearsal" in place.run(sys.executable, "-c", start, *words)
+    assert not (place.root / ".codex" / "config.toml").exists()
+    assert not (place.root / ".claude" / "settings.json").exists()

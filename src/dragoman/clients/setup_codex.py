@@ -104,7 +104,7 @@ def plan_codex(
     notes: list[str] = []
     selected = False
     if "provider" in parts:
-        wishes += [Wish(PROVIDER, _provider(url, program), "table"), Wish(ENDLESS_RETRIES, False)]
+        wishes += [Wish(PROVIDER, provider_table(url, program), "table"), Wish(ENDLESS_RETRIES, False)]
         chosen, notes = _selection(tree, default_model, has_route)
         wishes += chosen
         selected = bool(chosen)
@@ -131,7 +131,8 @@ def codex_known() -> tuple[Owned, ...]:
     )
 
 
-def _provider(url: str, program: Program) -> dict[str, Any]:
+def provider_table(url: str, program: Program) -> dict[str, Any]:
+    """`[model_providers.dragoman]`: where the gateway is, what it can do, and how to get the token."""
     command, *args = program.argv("token", "--ensure")
     return {
         "name": NAME,
