@@ -25,6 +25,7 @@ from .conflicts import Conflict, Hunk, Side
 from .create import create_workspace
 from .delta import Delta, IgnoredFile, delta, patch
 from .errors import WorkspaceError
+from .export import Exported, export
 from .git import Git
 from .names import printable, shown, unshown
 from .recover import Recovered, recover
@@ -38,6 +39,7 @@ __all__ = [
     "CleanupEntry",
     "Conflict",
     "Delta",
+    "Exported",
     "Git",
     "Hunk",
     "IgnoredFile",
@@ -55,6 +57,7 @@ __all__ = [
     "create_workspace",
     "delta",
     "discard",
+    "export",
     "open_repository",
     "open_workspace",
     "patch",

@@ -145,6 +145,12 @@ class ApplyConflict(WorkspaceError):
         self.conflicts = tuple(conflicts)
 
 
+class BranchExists(WorkspaceError):
+    """A branch of the name exists and may not be moved."""
+
+    code = "branch_exists"
+
+
 class RepositoryBusy(WorkspaceError):
     """Another apply, or another git command, holds the repository's lock."""
 
