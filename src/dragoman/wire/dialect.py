@@ -81,7 +81,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Tools:
         tool_choices, tool_choices_thinking: accepted modes, without and with thinking.
         freeform_tools, namespace_tools, additional_tools: Responses: understood natively.
-        hosted_tools: glob patterns of the types of hosted tools that the provider runs itself.
+        hosted_tools: glob patterns of the types of hosted tools that the provider runs itself. One that
+            begins with `tool_search` says that deferred tools are understood, too.
         tool_name_limit: longest tool name in characters.
         open_schemas: Chat and Responses: JSON schemas may have `anyOf`, `oneOf`, `allOf` at their root.
         valid_arguments: earlier arguments are parsed, so malformed ones must be wrapped.

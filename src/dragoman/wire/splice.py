@@ -30,7 +30,8 @@ def splice_model(body: bytes, model: str) -> bytes:
     """
     new = msgspec.json.encode(model)
     members = list(_MEMBER.finditer(body))
-    if len(members) == 1 and members[0][1] == _spelled(body):
+    escaped_key = b"\\u006" in body  # `m`, `o`, `d`, `e` and `l` may be spelled so
+    if len(members) == 1 and not escaped_key and members[0][1] == _spelled(body):
         start, end = members[0].span(1)
         return body[:start] + new + body[end:]
     out: list[bytes] = []

@@ -58,30 +58,38 @@ def plan_thinking(
     if effort == "minimal" and dialect.effort_word(model, "minimal") not in (None, "off"):
         off = wish.mode == "off"
     if off:
-        return _off(model, dialect)
+        return _off(effort, model, dialect)
     if wish.mode == "default" and effort is None:
         return ThinkingPlan("silent", None, active=dialect.thinks_by_default)
     word = dialect.effort_word(model, effort) if effort is not None else None
     if word == "off":
-        return _off(model, dialect)
+        return _off(effort, model, dialect)
     if wish.mode == "default" and dialect.thinking_key in ("none", "reasoning"):
         return ThinkingPlan("silent", word, active=True)
     if not dialect.budget_tokens:
         return ThinkingPlan("on", word, active=True)
     budget_tokens = _budget(wish, effort, max_output_tokens)
     if budget_tokens is None:
-        return _off(model, dialect)
+        return _off(effort, model, dialect)
     return ThinkingPlan("on", word, active=True, budget_tokens=budget_tokens)
 
 
-def _off(model: str, dialect: Dialect) -> ThinkingPlan:
+def _off(effort: Effort | None, model: str, dialect: Dialect) -> ThinkingPlan:
     word = dialect.effort_word(model, "none")
-    word = None if word == "off" else word
-    if dialect.thinking_key == "none":
-        return ThinkingPlan("silent", word, active=dialect.thinks_by_default and word is None)
+    if word in (None, "off"):
+        # Adaptive models measure their answers by the effort, thinking or not.
+        keeps_effort = dialect.effort_when_off or dialect.thinking_key == "adaptive"
+        word = dialect.effort_word(model, effort) if effort is not None and keeps_effort else None
+        word = None if word == "off" else word
+        if dialect.thinking_key == "none":
+            return ThinkingPlan("silent", word, active=dialect.thinks_by_default)
+    elif dialect.thinking_key == "none":
+        return ThinkingPlan("silent", word, active=False)
+    elif not dialect.effort_when_off:
+        word = None
     if not dialect.thinks_by_default and dialect.thinking_key == "adaptive":
-        return ThinkingPlan("silent", None, active=False)
-    return ThinkingPlan("off", word if dialect.effort_when_off else None, active=False)
+        return ThinkingPlan("silent", word, active=False)
+    return ThinkingPlan("off", word, active=False)
 
 
 def _effort_of_budget(budget_tokens: int | None) -> Effort | None:

@@ -62,6 +62,9 @@ class ToolTable:
         self._by_upstream: dict[str, ToolName] = {}
         self._wrapped: set[str] = set()
         self._limit = dialect.tool_name_limit
+        self._loads_later = wire == "messages" and any(
+            pattern.startswith(("*", "tool_search")) for pattern in dialect.hosted_tools
+        )
         native_freeform = wire == "responses" and dialect.freeform_tools
         for tool in tools:
             self._add(tool, dialect, native_freeform)
@@ -85,7 +88,7 @@ class ToolTable:
         self._by_upstream[upstream_name] = ToolName(tool.name, tool.namespace, tool.kind)
         if wrapped:
             self._wrapped.add(upstream_name)
-        if not tool.deferred:
+        if not tool.deferred or self._loads_later:
             self.entries.append(entry)
 
     def _free_name(self, wanted: str, limit: int) -> str:

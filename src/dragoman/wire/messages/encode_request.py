@@ -85,8 +85,8 @@ def encode(
     plan = plan_thinking(
         request.thinking, model=model, dialect=dialect, limits=limits, max_output_tokens=ceiling
     )
-    if plan.active and not dialect.unsigned_thinking and _unthought_loop(request.turns, dialect):
-        # A tool loop that began without thinking (on another provider) may not go on with it: 400.
+    if plan.budget_tokens is not None and _unthought_loop(request.turns, dialect):
+        # Where thinking has a budget, a tool loop that began without it may not go on with it: 400.
         plan = ThinkingPlan("silent", None, active=False)
         shims["thinking off inside a foreign tool loop"] = None
     body: Fields = {"model": model, "max_tokens": ceiling, "stream": stream}
@@ -110,7 +110,7 @@ def encode(
     marks = dialect.cache_marks and request.wire != "messages"
     _put_tools(body, request, tools, dialect, plan, shims)
     if system:
-        body["system"] = _system(system, marks=marks)
+        body["system"] = _system(system, marks=marks, joined=request.wire != "messages")
     messages = _messages(request.turns, tools, dialect, plan)
     if marks:
         _mark(messages)
@@ -226,6 +226,8 @@ def _declaration(entry: ToolEntry) -> Any:
     if description:
         declared["description"] = quoted(description)
     declared["input_schema"] = msgspec.Raw(schema)
+    if tool.deferred:
+        declared["defer_loading"] = True
     return _with_mark(declared, tool.cache_control)
 
 
@@ -235,9 +237,9 @@ def _with_mark(block: Fields, cache_control: RawJson | None) -> Fields:
     return block
 
 
-def _system(texts: Sequence[Text], *, marks: bool) -> Any:
-    """One string where nothing is marked, else blocks."""
-    if not marks and all(text.cache_control is None for text in texts):
+def _system(texts: Sequence[Text], *, marks: bool, joined: bool) -> Any:
+    """One string where blocks would say nothing more."""
+    if not marks and (joined or len(texts) == 1) and all(text.cache_control is None for text in texts):
         return quoted(GAP.join(text.text for text in texts))
     blocks = [_with_mark({"type": "text", "text": quoted(t.text)}, t.cache_control) for t in texts]
     if marks:

@@ -1,0 +1,73 @@
+"""Reading along."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rendering import chat_stream, messages_stream
+from strategies import chunks_of, cuts, streams
+
+from dragoman.wire.events import Finish, Usage
+from dragoman.wire.meter import UsageMeter, is_content
+from dragoman.wire.turns import Wire
+
+RENDER = {"chat": chat_stream, "messages": messages_stream}
+
+
+@pytest.mark.parametrize("wire", ["chat", "messages"])
+@given(data=st.data())
+@settings(max_examples=20, deadline=None)
+def test_a_passing_stream_is_counted_however_it_is_cut(wire: Wire, data: st.DataObject) -> None:
+    events = data.draw(streams())
+    stream = RENDER[wire](events)
+    meter = UsageMeter(wire)
+    for piece in chunks_of(stream, data.draw(cuts(len(stream)))):
+        meter.feed(piece)
+    meter.eof()
+    assert meter.finished
+    assert meter.failure is None
+    assert isinstance(meter.finish, Finish)
+    assert meter.usage == next(event for event in events if isinstance(event, Usage))
+
+
+@pytest.mark.parametrize("wire", ["chat", "messages", "responses"])
+def test_a_stream_that_closes_early_is_truncated(wire: Wire) -> None:
+    meter = UsageMeter(wire)
+    meter.eof()
+    assert meter.failure is not None
+    assert meter.failure.code == "truncated"
+
+
+def test_an_error_inside_a_stream_is_seen() -> None:
+    meter = UsageMeter("messages")
+    meter.feed(
+        b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"busy"}}\n\n'
+    )
+    assert meter.failure is not None
+    assert meter.failure.code == "overloaded"
+
+
+@pytest.mark.parametrize(
+    ("wire", "frame", "content"),
+    [
+        ("messages", {"type": "content_block_delta", "index": 0, "delta": {"text": '"usage"'}}, True),
+        ("messages", {"type": "message_delta", "usage": {}}, False),
+        ("chat", {"choices": [{"delta": {"content": '"usage":{'}, "finish_reason": None}]}, True),
+        (
+            "chat",
+            {"choices": [{"delta": {"content": '"error"'}, "finish_reason": None}], "usage": None},
+            True,
+        ),
+        ("chat", {"choices": [{"delta": {}, "finish_reason": "stop"}]}, False),
+        ("chat", {"choices": [], "usage": {"prompt_tokens": 1}}, False),
+        ("responses", {"type": "response.output_text.delta", "delta": '"response":{'}, True),
+        ("responses", {"type": "response.completed", "response": {}}, False),
+    ],
+)
+def test_only_frames_that_are_surely_content_are_left_unread(
+    wire: Wire, frame: object, content: bool
+) -> None:
+    assert is_content(wire, json.dumps(frame, separators=(",", ":")).encode()) is content
