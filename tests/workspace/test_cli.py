@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from dragoman.cli import work
@@ -80,7 +81,9 @@ def test_apply_a_part_then_the_rest_with_cleanup(
 ) -> None:
     assert run(work.apply, "w", "--yes", "--paths", "sub", "--cleanup") == 0
     assert "the workspace is kept: not applied: a.txt" in capsys.readouterr().out
-    assert run(work.apply, "w", "--yes", "--paths", "a.txt", "--cleanup", "--json") == 0
+    with pytest.raises(click.UsageError):
+        run(work.apply, "w", "--yes", "sub")
+    assert run(work.apply, "w", "--yes", "--json", "--cleanup", "--paths", "a.txt", "sub") == 0
     assert said(capsys)["cleanup_performed"] is True
     assert run(work.workspace, "list", "--trash", "--json") == 0
     assert [item["id"] for item in said(capsys)["workspaces"]] == ["w"]
@@ -101,8 +104,6 @@ def test_a_conflict_is_shown_and_ends_with_4(
 
 
 def test_a_preview_refuses_words_that_would_write(changed: Any) -> None:
-    import click
-
     for word in ("--yes", "--cleanup"):
         with pytest.raises(click.UsageError):
             run(work.apply, "w", "--preview", word)

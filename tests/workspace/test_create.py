@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,13 @@ from dragoman.workspace import (
     open_repository,
     open_workspace,
     preview,
+    settle,
+    worktree_include,
 )
 from dragoman.workspace.create import plan_patterns
 from dragoman.workspace.errors import (
     DirtyRepository,
+    GitFailed,
     GitMissing,
     GitTooOld,
     InvalidRequest,
@@ -286,6 +290,46 @@ def test_the_baseline_is_the_base_and_goes_away(user: Any) -> None:
     assert sorted(p.name for p in workspace.folder.iterdir()) == ["keep.git", "record.json", "tree"]
 
 
+def test_the_patterns_to_include_come_from_the_repository_where_the_user_opted_in(user: Any) -> None:
+    assert worktree_include(user.repository()) == ()
+    user.write(".worktreeinclude", "# secrets\n.env*\n\n!.env.bad\n")
+    assert worktree_include(user.repository()) == (".env*", "!.env.bad")
+
+
+def test_what_a_setup_command_did_is_not_the_workers_doing(user: Any) -> None:
+    workspace = user.workspace()
+    user.write("b.txt", "by setup\n", at=workspace.path)
+    user.write("lock.json", "{}", at=workspace.path)
+    (workspace.path / "sub" / "c.txt").unlink()
+    user.write("out.log", "ignored", at=workspace.path)
+
+    settled = settle(workspace)
+
+    assert open_workspace(user.store, "w") == settled
+    assert delta(settled).changes == ()
+    assert user.git("status", "--porcelain", cwd=settled.path) == ""
+    user.write("a.txt", "worker\n", at=settled.path)
+    shown = preview(settled)
+    assert [change.path for change in shown.changes] == ["a.txt"]
+    apply(settled, token=shown.token)
+    assert user.read("b.txt") == "b\n"
+
+
+def test_settling_where_nothing_changed_changes_nothing(user: Any) -> None:
+    workspace = user.workspace()
+    assert settle(workspace) is workspace
+
+
+def test_two_looks_at_a_workspace_at_once_do_not_meet(user: Any) -> None:
+    workspace = user.workspace()
+    for n in range(20):
+        user.write(f"new{n}", str(n), at=workspace.path)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: delta(workspace), range(8)))
+    assert all(one == found[0] for one in found)
+    assert not list(workspace.keep_dir.glob("scratch-*"))
+
+
 # Repositories of every kind
 
 
@@ -407,6 +451,19 @@ def test_B27_sha256_repositories_work(tmp_path: Path, new_user: Callable[..., An
     user.commit()
     user.apply(workspace)
     assert user.read("a/b") == "2\n"
+
+
+def test_B27_a_partial_clone_that_lacks_files_is_said_with_the_next_step(user: Any, tmp_path: Path) -> None:
+    user.git("config", "uploadpack.allowFilter", "true")
+    partial = tmp_path / "partial"
+    user.git("clone", "-q", "--filter=blob:none", "--no-checkout", f"file://{user.root}", str(partial))
+
+    with pytest.raises(GitFailed, match="partial clone") as raised:
+        create_workspace(open_repository(partial), user.store, id="w", dirty="committed")
+
+    assert raised.value.hint
+    user.git("checkout", "-q", "HEAD", cwd=partial)
+    create_workspace(open_repository(partial), user.store, id="w", dirty="ask")
 
 
 def test_B27_borrowed_objects_are_followed(user: Any, tmp_path: Path) -> None:

@@ -259,6 +259,28 @@ def test_keys_in_the_environment_do_not_reach_git(
     assert "sk-secret-value" not in seen.read_text()
 
 
+def test_a_filter_of_the_account_does_not_find_the_workers_programs(
+    user: Any,
+    account: Path,
+    trap: Path,
+    sprung: Callable[[], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Filters run inside the worker's tree, where `python3 -m` and a PATH with a dot would look first."""
+    monkeypatch.setenv("PATH", f".{os.pathsep}{os.pathsep}{os.environ['PATH']}")
+    configure(account, '[filter "mod"]\n\tclean = python3 -m json.tool\n[filter "word"]\n\tclean = tr a b\n')
+    user.write(".gitattributes", "*.mod filter=mod\n*.word filter=word\n")
+    user.commit()
+    workspace = user.workspace()
+    user.write("json/__init__.py", f"import os; os.system('{trap} module </dev/null')\n", at=workspace.path)
+    user.write("tr", trap.read_bytes(), at=workspace.path, x=True)
+    user.write("x.mod", "{}", at=workspace.path)
+    user.write("x.word", "aaa\n", at=workspace.path)
+
+    assert len(delta(workspace).changes) == 4
+    assert sprung() == ""
+
+
 def test_a_filter_of_the_account_runs_both_ways(user: Any, account: Path) -> None:
     configure(account, '[filter "upper"]\n\tclean = tr a-z A-Z\n\tsmudge = tr A-Z a-z\n\trequired = true\n')
     user.write(".gitattributes", "*.up filter=upper\n")

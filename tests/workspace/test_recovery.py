@@ -21,6 +21,7 @@ from dragoman.workspace.errors import (
     RepositoryBusy,
     TokenMismatch,
 )
+from dragoman.workspace.locks import repository_key
 
 CHILD = """
 import os, signal, sys
@@ -356,6 +357,25 @@ def test_recovery_leaves_an_apply_alone_that_is_still_running(user: Any) -> None
 
     assert found == []
     assert user.read("a.txt") == "worker\n"
+
+
+def test_a_journal_that_cannot_be_read_stops_only_its_own_repository(
+    user: Any, new_user: Callable[..., Any]
+) -> None:
+    workspace = user.workspace()
+    user.write("a.txt", "worker\n", at=workspace.path)
+    preview(workspace)
+    journal = user.store / "journal" / f"{repository_key(user.root)}.json"
+    journal.parent.mkdir(exist_ok=True)
+    journal.write_text('{"version": 99}')
+
+    assert recover(user.store) == []
+    with pytest.raises(RecoveryNeeded, match="journal"):
+        preview(workspace)
+    other = new_user("other", {"x": "1"})
+    theirs = other.workspace("other")
+    other.write("x", "2", at=theirs.path)
+    other.apply(theirs)
 
 
 def test_recovery_of_a_repository_that_is_gone_forgets_it(user: Any) -> None:

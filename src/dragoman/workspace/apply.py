@@ -28,7 +28,7 @@ from .plan import DirtyOverlap, Plan, conflict_list, plan_apply
 from .prepare import folder_mode, prepare_files
 from .recover import recover_one
 from .repository import Repository, open_repository
-from .store import Applied, Workspace, note_applied
+from .store import Applied, Workspace, note_applied, saved_folder, scratch_folder
 from .trash import discard, keep_reasons
 from .writer import Moved, drop_staging, folders_of, roll_back, run_steps
 
@@ -121,9 +121,16 @@ def preview(
     repository = open_repository(workspace.repository, git=git)
     with repository_lock(workspace.store, repository.root, wait_s=_LOCK_WAIT_S):
         _recover_first(workspace.store, repository)
-        plan = plan_apply(
-            workspace, repository, git, paths=paths, on_dirty=on_dirty, include_ignored=include_ignored
-        )
+        with scratch_folder(workspace) as scratch:
+            plan = plan_apply(
+                workspace,
+                repository,
+                git,
+                scratch,
+                paths=paths,
+                on_dirty=on_dirty,
+                include_ignored=include_ignored,
+            )
     keep = workspace.keep(git)
     patch = b""
     if with_patch and plan.target is not None and not plan.conflicts:
@@ -187,8 +194,11 @@ def apply(
     store = workspace.store
     with repository_lock(store, repository.root, wait_s=_LOCK_WAIT_S) as descriptor:
         _recover_first(store, repository)
-        work = _Work(workspace, repository, git, descriptor, checkpoint, now or datetime.now(UTC))
-        plan, workspace = work.run(token, paths, on_dirty, include_ignored)
+        with scratch_folder(workspace) as scratch:
+            work = _Work(
+                workspace, repository, git, scratch, descriptor, checkpoint, now or datetime.now(UTC)
+            )
+            plan, workspace = work.run(token, paths, on_dirty, include_ignored)
     keep = workspace.keep(git)
     changes = _display(keep, plan)
     reasons = keep_reasons(workspace, git, result_tree=plan.result_tree) if cleanup else ()
@@ -237,6 +247,7 @@ class _Work:
     workspace: Workspace
     repository: Repository
     git: Git
+    scratch: Path
     lock_fd: int
     checkpoint: Callable[[str], None]
     now: datetime
@@ -263,6 +274,7 @@ class _Work:
                 self.workspace,
                 self.repository,
                 self.git,
+                self.scratch,
                 paths=paths,
                 on_dirty=on_dirty,
                 include_ignored=include_ignored,
@@ -301,7 +313,9 @@ class _Work:
     def _prepare(self, journal: Journal, plan: Plan, token: str) -> Journal:
         """Write every new file beside the user's tree and look at every old one."""
         root = self.repository.root
-        steps = prepare_files(self.workspace.keep(self.git), root, journal.staging, plan, self.lock_fd)
+        steps = prepare_files(
+            self.workspace.keep(self.git), root, journal.staging, self.scratch, plan, self.lock_fd
+        )
         self._check_unmoved(plan)
         new_folders, old_folders = folders_of(root, steps)
         return replace(
@@ -336,7 +350,7 @@ class _Work:
             write_journal(file, replace(journal, phase="done", steps=()))
         except BaseException as problem:
             # Should this fail in its turn, journal and staging stay, and `recover` has another try.
-            kept = roll_back(journal, self.workspace.store / "trash" / "saved" / journal.lock_content)
+            kept = roll_back(journal, saved_folder(self.workspace.store, journal.lock_content))
             _clear(file, journal)
             if kept:
                 raise RecoveryNeeded(

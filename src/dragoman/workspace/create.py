@@ -16,7 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .changes import GITLINK
-from .errors import DirtyRepository, InvalidRequest, NoCommits, StoreInsideRepository, WorkspaceExists
+from .errors import (
+    DirtyRepository,
+    GitFailed,
+    InvalidRequest,
+    NoCommits,
+    StoreInsideRepository,
+    WorkspaceExists,
+)
 from .keep import Keep, copy_surroundings, make_keep, write_alternates
 from .names import printable, shown
 from .repository import Repository
@@ -87,8 +94,13 @@ def create_workspace(
         raise WorkspaceExists(f"workspace {id} exists already", hint="choose another id") from None
     try:
         return _build(repository, folder, id, head, dirty, tuple(sparse), include, now or datetime.now(UTC))
-    except BaseException:
+    except BaseException as problem:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(problem, GitFailed) and repository.settings.partial:
+            raise GitFailed(
+                f"{repository.root} is a partial clone and not all files needed are there",
+                hint="git config --unset remote.origin.partialclonefilter && git fetch --refetch",
+            ) from None
         raise
 
 
@@ -322,3 +334,16 @@ def copy_ignored(
         shutil.copy2(source, target, follow_symlinks=False)
         copied.append((shown(name), hashlib.sha256(target.read_bytes()).hexdigest()))
     return tuple(copied)
+
+
+def worktree_include(repository: Repository) -> tuple[str, ...]:
+    """Read the patterns of `.worktreeinclude` at the top of the repository, for
+    `create_workspace(include=...)`.
+
+    Only to be used where the user opted in: the file may have come with the repository.
+    """
+    file = repository.root / ".worktreeinclude"
+    if file.is_symlink() or not file.is_file():
+        return ()
+    lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    return tuple(line for line in lines if line.strip() and not line.startswith("#"))

@@ -1,8 +1,8 @@
 """What the worker changed: the files in its tree against the recorded base.
 
 Commits, amends, resets and branch switches in the worker's clone make no difference, since its files are
-compared and nothing in its git folder is believed, but for one hint: files its index knows count as wanted
-even when an ignore rule hides them.
+compared and nothing in its git folder is believed, but for two hints of its index: files it added by force,
+and folders it does not check out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .git import Git
 from .keep import Keep
 from .names import is_under, shown, unshown
 from .snapshot import Skipped, find_changed, hash_files, read_index, split_names
-from .store import Workspace, check_tree
+from .store import Workspace, check_tree, scratch_folder
 from .trees import Entry, edit_tree
 
 _IGNORED_LISTED = 100
@@ -161,16 +161,19 @@ def take_result(workspace: Workspace, git: Git, include_ignored: Sequence[str] =
             hint=f"the worker's files are still in {workspace.path}",
         )
     names = find_changed(keep, workspace.path, keep.index, untracked=True)
-    hint = _worker_hint(workspace, keep)
-    names |= hint.forced
     names.update(_matching(workspace, keep, include_ignored))
-    found = hash_files(keep, workspace.path, keep.dir / "index.result", names, own_disk=True)
+    with scratch_folder(workspace) as scratch:
+        hint = _worker_hint(workspace, keep, scratch)
+        names |= hint.forced
+        found = hash_files(keep, workspace.path, scratch / "index.result", names, own_disk=True)
+        submodules = {
+            unshown(name): (commit, _look_at_submodule(workspace, keep, scratch, unshown(name)))
+            for name, commit in workspace.submodules
+        }
     edits = {name: entry for name, entry in found.entries.items() if entry or name not in hint.sparse}
-    skipped = list(found.skipped)
-    for name, commit in workspace.submodules:
-        raw = unshown(name)
-        skipped = [item for item in skipped if item.name != raw]
-        match _look_at_submodule(workspace, keep, raw):
+    skipped = [item for item in found.skipped if item.name not in submodules]
+    for raw, (commit, seen) in submodules.items():
+        match seen:
             case "untouched":
                 edits.pop(raw, None)
             case "filled":
@@ -185,7 +188,7 @@ def take_result(workspace: Workspace, git: Git, include_ignored: Sequence[str] =
 
 
 def _look_at_submodule(
-    workspace: Workspace, keep: Keep, name: bytes
+    workspace: Workspace, keep: Keep, scratch: Path, name: bytes
 ) -> Entry | Literal["untouched", "filled"] | None:
     """See what became of a submodule's folder, which was empty at the start.
 
@@ -196,7 +199,7 @@ def _look_at_submodule(
     if folder.is_symlink() or not folder.is_dir():
         return None
     if (folder / ".git").exists():
-        index = keep.dir / "index.submodule"
+        index = scratch / "index.submodule"
         index.unlink(missing_ok=True)
         run = ("update-index", "-z", "--add", "--stdin")
         done = keep.run(*run, work_tree=workspace.path, index=index, stdin=name + b"\0", ok=(0, 128))
@@ -230,13 +233,13 @@ class _Hint:
     sparse: frozenset[bytes] = frozenset()
 
 
-def _worker_hint(workspace: Workspace, keep: Keep) -> _Hint:
+def _worker_hint(workspace: Workspace, keep: Keep, scratch: Path) -> _Hint:
     """Read the worker's index for files it added by force (`git add -f`) and folders it does not check out.
 
     The index is the worker's: it is read as data, from a copy, and one that git cannot read is no hint at
     all.
     """
-    copy = keep.dir / "index.worker"
+    copy = scratch / "index.worker"
     if _is_untouched(workspace.path / ".git" / "index", keep.index):
         return _Hint()
     try:
@@ -254,8 +257,6 @@ def _worker_hint(workspace: Workspace, keep: Keep) -> _Hint:
         ours = set(split_names(keep.run("ls-files", "-z", index=keep.index).out))
     except GitFailed:
         return _Hint()
-    finally:
-        copy.unlink(missing_ok=True)
     tagged = split_names(listed)
     return _Hint(
         forced=frozenset(line[2:] for line in tagged) - ours,

@@ -54,6 +54,8 @@ _FIXED = {
     "GIT_AUTHOR_EMAIL": "dragoman@localhost",
     "GIT_COMMITTER_NAME": "dragoman",
     "GIT_COMMITTER_EMAIL": "dragoman@localhost",
+    # A filter of the account that is spelled `python3 -m name` must not find that name in a worker's tree.
+    "PYTHONSAFEPATH": "1",
 }
 _ERROR_TEXT_BYTES = 600
 _DEFAULT_TIMEOUT_S = 900.0
@@ -97,6 +99,9 @@ class Git:
         if program is None:
             raise GitMissing("git was not found on PATH", hint="install git 2.38 or newer")
         env = {name: given[name] for name in _KEPT if name in given} | _FIXED
+        # Filters are looked up from inside the worker's tree, where `.` would be the worker's.
+        folders = env.get("PATH", os.defpath).split(os.pathsep)
+        env["PATH"] = os.pathsep.join(folder for folder in folders if Path(folder).is_absolute())
         said = Git(program, (0, 0), env).run(["version"]).out.decode("utf-8", "replace")
         found = re.search(r"(\d+)\.(\d+)", said)
         version: tuple[int, int] = (int(found[1]), int(found[2])) if found else (0, 0)

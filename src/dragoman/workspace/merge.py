@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 
 from .conflicts import Conflict, ConflictKind, Hunk, Side, read_hunks
 from .keep import Keep
@@ -45,10 +47,10 @@ def merge_trees(keep: Keep, base: str, base_tree: str, ours: str, theirs: str) -
     tree, _, rest = said.out.partition(b"\0")
     if said.status == 0:
         return Merge(tree.decode(), ())
-    return Merge(tree.decode(), _read_conflicts(keep, rest, mine, worker))
+    return Merge(tree.decode(), _read_conflicts(keep, rest))
 
 
-def _read_conflicts(keep: Keep, raw: bytes, mine: str, worker: str) -> tuple[Conflict, ...]:
+def _read_conflicts(keep: Keep, raw: bytes) -> tuple[Conflict, ...]:
     files, _, told = raw.partition(b"\0\0")
     stages: dict[bytes, dict[int, Side]] = {}
     for entry in files.split(b"\0"):
@@ -63,7 +65,7 @@ def _read_conflicts(keep: Keep, raw: bytes, mine: str, worker: str) -> tuple[Con
         kind = _kind(base, ours, theirs, types.get(name, ""))
         hunks: tuple[Hunk, ...] = ()
         if kind in ("content", "added_on_both_sides") and ours and theirs:
-            hunks = _hunks(keep, mine, worker, name, ours, theirs, base)
+            hunks = _hunks(keep, ours, theirs, base)
         conflicts.append(Conflict(name, kind, _sentence(name, kind), base, ours, theirs, hunks))
     return tuple(conflicts)
 
@@ -117,9 +119,7 @@ def _sentence(name: bytes, kind: ConflictKind) -> str:
             return f"{text}: the worker and you moved it, or its folder, to different places"
 
 
-def _hunks(
-    keep: Keep, mine: str, worker: str, name: bytes, ours: Side, theirs: Side, base: Side | None
-) -> tuple[Hunk, ...]:
+def _hunks(keep: Keep, ours: Side, theirs: Side, base: Side | None) -> tuple[Hunk, ...]:
     """Merge one file again, for its markers; the merged tree may hold it under a changed name."""
     if not all(side is None or side.mode.startswith("100") for side in (ours, theirs, base)):
         return ()
@@ -127,16 +127,20 @@ def _hunks(
     sizes = keep.run("cat-file", "--batch-check=%(objectsize)", stdin="\n".join(ids).encode() + b"\n").text
     if any(int(size) > _HUNK_LIMIT_BYTES for size in sizes.split("\n")):
         return ()
-    folder = keep.dir / "hunks"
-    folder.mkdir(exist_ok=True)
-    files: list[str] = []
-    for label, side in (("ours", ours), ("base", base), ("theirs", theirs)):
-        file = folder / label
-        file.write_bytes(keep.run("cat-file", "blob", side.id).out if side else b"")
-        files.append(str(file))
-    said = keep.run(
+    with tempfile.TemporaryDirectory(dir=keep.dir, prefix="hunks-") as name_of_folder:
+        folder = Path(name_of_folder)
+        files: list[str] = []
+        for label, side in (("ours", ours), ("base", base), ("theirs", theirs)):
+            file = folder / label
+            file.write_bytes(keep.run("cat-file", "blob", side.id).out if side else b"")
+            files.append(str(file))
+        said = _merge_file(keep, folder, files)
+    return read_hunks(said, "ours", "theirs")
+
+
+def _merge_file(keep: Keep, folder: Path, files: list[str]) -> bytes:
+    return keep.run(
         *("merge-file", "-p", "-L", "ours", "-L", "base", "-L", "theirs", *files),
         ok=tuple(range(129)),
         work_tree=folder,
-    )
-    return read_hunks(said.out, "ours", "theirs")
+    ).out

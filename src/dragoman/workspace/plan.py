@@ -68,6 +68,7 @@ def plan_apply(
     workspace: Workspace,
     repository: Repository,
     git: Git,
+    scratch: Path,
     *,
     paths: Sequence[str] = (),
     on_dirty: DirtyOverlap = "refuse",
@@ -79,6 +80,7 @@ def plan_apply(
         workspace: whose delta.
         repository: the user's repository.
         git: the program.
+        scratch: folder for temporary files, which the plan refers to.
         paths: names of changed files, or folders, to limit it to; everything when empty.
         on_dirty: what to do where the user has uncommitted edits in a file the delta changes.
         include_ignored: names of ignored files, or folders, that count as changes.
@@ -101,7 +103,7 @@ def plan_apply(
         theirs = edit_tree(keep, base_tree, {change.name: _entry(change) for change in chosen})
 
     head = repository.head() or workspace.head
-    ours = _look_at_users(keep, repository, head, [change.name for change in chosen])
+    ours = _look_at_users(keep, repository, scratch, head, [change.name for change in chosen])
     while True:
         merge = merge_trees(keep, workspace.base, base_tree, ours.tree, theirs)
         raw = b"" if merge.conflicts else diff_raw(keep, ours.tree, merge.tree, renames=False)
@@ -110,7 +112,7 @@ def plan_apply(
         more = {change.name for change in changes} - ours.disk.keys()
         if not more:
             break
-        ours = _look_at_users(keep, repository, head, [*ours.disk, *more])
+        ours = _look_at_users(keep, repository, scratch, head, [*ours.disk, *more])
 
     conflicts = list(merge.conflicts)
     if wanted is None:
@@ -173,15 +175,17 @@ class _Users:
     unreadable: tuple[Skipped, ...]
 
 
-def _look_at_users(keep: Keep, repository: Repository, head: str, names: Sequence[bytes]) -> _Users:
+def _look_at_users(
+    keep: Keep, repository: Repository, scratch: Path, head: str, names: Sequence[bytes]
+) -> _Users:
     """Read the user's files of these names; the rest of a large repository is not looked at."""
     head_tree = keep.tree_of(head)
     before = look_up(keep, head_tree, names)
-    index = keep.dir / "index.ours"
-    modes = _recorded_modes(keep, repository, names, before)
+    index = scratch / "index.ours"
+    modes = _recorded_modes(keep, repository, scratch, names, before)
     found = hash_files(keep, repository.root, index, names, seed=modes)
     disk = dict(found.entries)
-    left_out = _left_out_by_sparse(keep, repository) if repository.settings.sparse else set[bytes]()
+    left_out = _left_out_by_sparse(keep, repository, scratch) if repository.settings.sparse else set[bytes]()
     for name, entry in before.items():
         submodule = entry is not None and entry.mode == GITLINK  # left alone, whatever it contains
         if submodule or (name in left_out and disk.get(name) is None):
@@ -192,25 +196,27 @@ def _look_at_users(keep: Keep, repository: Repository, head: str, names: Sequenc
 
 
 def _recorded_modes(
-    keep: Keep, repository: Repository, names: Sequence[bytes], head: Mapping[bytes, Entry | None]
+    keep: Keep,
+    repository: Repository,
+    scratch: Path,
+    names: Sequence[bytes],
+    head: Mapping[bytes, Entry | None],
 ) -> Mapping[bytes, Entry | None]:
     """Where the user's disk cannot tell executables or symbolic links, take what the index or HEAD says."""
     plain = dict(repository.settings.plain)
     if is_true(plain.get("core.filemode", "true")) and is_true(plain.get("core.symlinks", "true")):
         return {}
-    copy = keep.dir / "index.user"
+    copy = scratch / "index.user"
     copy_index(repository.index, copy)
     staged = read_index(keep, copy) if copy.exists() else {}
-    copy.unlink(missing_ok=True)
     return {name: staged.get(name) or head.get(name) for name in names}
 
 
-def _left_out_by_sparse(keep: Keep, repository: Repository) -> set[bytes]:
+def _left_out_by_sparse(keep: Keep, repository: Repository, scratch: Path) -> set[bytes]:
     """Name the files the user's sparse checkout leaves out."""
-    copy = keep.dir / "index.user"
+    copy = scratch / "index.user"
     copy_index(repository.index, copy)
     listed = keep.run("-c", "core.sparseCheckout=false", "ls-files", "-z", "-t", index=copy).out
-    copy.unlink(missing_ok=True)
     return {line[2:] for line in split_names(listed) if line.startswith(b"S ")}
 
 
@@ -225,8 +231,7 @@ def plan_token(
     """Name a plan by all it depends on.
 
     That is: the workspace, its base, the user's HEAD, the worker's files, what is in the user's files at
-        every path
-    that would be written and what would be there after. Edits elsewhere do not change it.
+    every path that would be written and what would be there after. Edits elsewhere do not change it.
     """
     digest = hashlib.sha256(b"dragoman apply 1\0")
     for part in (workspace.id, workspace.base_tree, head, theirs, on_dirty):

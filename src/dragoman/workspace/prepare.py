@@ -17,13 +17,16 @@ from .plan import Plan
 from .trees import look_up
 
 
-def prepare_files(keep: Keep, root: Path, staging: Path, plan: Plan, lock_fd: int) -> tuple[Step, ...]:
+def prepare_files(
+    keep: Keep, root: Path, staging: Path, scratch: Path, plan: Plan, lock_fd: int
+) -> tuple[Step, ...]:
     """Write every new file as a checkout would, and look at every old one.
 
     Args:
         keep: where the new contents are.
         root: top of the user's work tree.
         staging: a folder to be made on the same file system.
+        scratch: folder for temporary files.
         plan: without conflicts.
         lock_fd: inherited by the commands that write, so that recovery waits for them.
 
@@ -33,7 +36,7 @@ def prepare_files(keep: Keep, root: Path, staging: Path, plan: Plan, lock_fd: in
     new_folder, old_folder = staging / "new", staging / "old"
     for folder in (staging, new_folder, old_folder):
         folder.mkdir(mode=0o700)
-    _check_out(keep, plan, new_folder, lock_fd)
+    _check_out(keep, plan, new_folder, scratch / "index.target", lock_fd)
     top = stat.S_IMODE(root.stat().st_mode)
     steps: list[Step] = []
     for number, change in enumerate(plan.changes):
@@ -53,14 +56,12 @@ def folder_mode(root: Path) -> int:
     return 0o700 | (stat.S_IMODE(root.stat().st_mode) & 0o775)
 
 
-def _check_out(keep: Keep, plan: Plan, folder: Path, lock_fd: int) -> None:
+def _check_out(keep: Keep, plan: Plan, folder: Path, index: Path, lock_fd: int) -> None:
     """Write the new files with the attributes of the target tree, not of the files that are there now."""
     assert plan.target is not None
     names = [change.name for change in plan.changes if change.new_mode != NO_MODE]
     if not names:
         return
-    index = keep.dir / "index.target"
-    index.unlink(missing_ok=True)
     lines = [
         f"{change.new_mode} {change.new_id}\t".encode() + change.name
         for change in plan.changes

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .errors import RepositoryBusy, WorkspaceError
+from .errors import RecoveryNeeded, RepositoryBusy, WorkspaceError
 from .journal import read_journal
 from .locks import drop_index_lock, repository_lock
-from .store import note_applied, open_workspace
+from .store import note_applied, open_workspace, saved_folder
 from .writer import drop_staging, roll_back
 
 
@@ -47,14 +47,21 @@ def recover(store: Path) -> list[Recovered]:
             with repository_lock(store, journal.root, wait_s=0.0):
                 if file.exists():
                     done.append(recover_one(store, file))
-        except (RepositoryBusy, FileNotFoundError):
-            continue
+        except (RepositoryBusy, FileNotFoundError, ValueError):
+            continue  # one that cannot be read is told about when its repository is worked with
     return done
 
 
 def recover_one(store: Path, file: Path) -> Recovered:
     """Deal with one journal. The caller holds the repository's lock."""
-    journal = read_journal(file)
+    try:
+        journal = read_journal(file)
+    except ValueError:
+        raise RecoveryNeeded(
+            "an apply was interrupted, and its journal cannot be read by this version",
+            saved=(),
+            hint=f"compare your files with {file}, then remove it",
+        ) from None
     outcome: Literal["untouched", "rolled_back", "completed", "gone"]
     saved: list[tuple[str, str]] = []
     if not journal.root.is_dir():
@@ -64,7 +71,7 @@ def recover_one(store: Path, file: Path) -> Recovered:
         case "locking":
             outcome = "untouched"
         case "writing":
-            saved = roll_back(journal, store / "trash" / "saved" / journal.lock_content)
+            saved = roll_back(journal, saved_folder(store, journal.lock_content))
             outcome = "rolled_back"
         case "done":
             outcome = "completed"

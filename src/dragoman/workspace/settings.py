@@ -23,8 +23,6 @@ PLAIN = frozenset(
         "core.bigfilethreshold",
         "core.checkroundtripencoding",
         "core.eol",
-        "core.excludesfile",
-        "core.attributesfile",
         "core.filemode",
         "core.ignorecase",
         "core.precomposeunicode",
@@ -39,7 +37,10 @@ PLAIN = frozenset(
         "merge.renormalize",
     }
 )
-"""Settings of the repository that change how bytes are read or merged, and can start nothing."""
+"""Settings of the repository that change how bytes are read or merged, and can start nothing.
+
+`core.excludesFile` and `core.attributesFile` are not among them: the account's are read by git itself, and a
+repository's could name a device that never ends."""
 
 OURS: tuple[tuple[str, str], ...] = (
     ("core.bare", "false"),

@@ -4,16 +4,18 @@
 <store>/workspaces/<id>/tree/         the worker's clone: the only part a worker may write to
 <store>/workspaces/<id>/keep.git/     our git folder (see `keep`)
 <store>/trash/<id>/                   the same, discarded
+<store>/trash/.saved/                 files an interrupted apply could not put back
 <store>/journal/, <store>/locks/      applies under way
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -118,6 +120,13 @@ class Workspace:
         return Keep(git, self.keep_dir)
 
 
+@contextlib.contextmanager
+def scratch_folder(workspace: Workspace) -> Generator[Path]:
+    """A folder for the temporary files of one operation, so that two at a time do not meet."""
+    with tempfile.TemporaryDirectory(dir=workspace.keep_dir, prefix="scratch-") as folder:
+        yield Path(folder)
+
+
 def check_id(name: str) -> str:
     """Return the id if it can name a folder.
 
@@ -139,6 +148,11 @@ def workspace_folder(store: Path, name: str) -> Path:
 def trash_folder(store: Path, name: str) -> Path:
     """Where a discarded workspace of this id lies."""
     return store / "trash" / check_id(name)
+
+
+def saved_folder(store: Path, name: str) -> Path:
+    """Where an apply puts files that cannot go back; no id starts with a dot."""
+    return store / "trash" / ".saved" / name
 
 
 def private_folder(path: Path) -> Path:
