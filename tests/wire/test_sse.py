@@ -78,7 +78,7 @@ line = st.sampled_from(
 ending = st.sampled_from([b"\n", b"\r", b"\r\n"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(lines=st.lists(st.tuples(line, ending), max_size=12), cuts=st.lists(st.integers(0, 200), max_size=8))
 def test_any_chunking_gives_the_same_events(lines: list[tuple[bytes, bytes]], cuts: list[int]) -> None:
     stream = b"".join(text + end for text, end in lines)

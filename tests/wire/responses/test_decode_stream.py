@@ -460,13 +460,13 @@ SAMPLE = stream(
 ).replace(b"\n", b"\r\n")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(cuts=st.lists(st.integers(1, len(SAMPLE) - 1), max_size=30).map(tuple))
 def test_any_chunking_gives_the_same_events(cuts: tuple[int, ...]) -> None:
     assert decode(SAMPLE, cuts=cuts) == decode(SAMPLE)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(data=st.data())
 def test_damage_gives_one_terminal_event_and_no_exception(data: st.DataObject) -> None:
     broken = bytearray(SAMPLE)

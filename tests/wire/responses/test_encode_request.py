@@ -417,7 +417,7 @@ def without_marks(turn: Turn) -> Turn:
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(turns=conversations())
 def test_a_conversation_survives_the_way_there_and_back(turns: tuple[Turn, ...]) -> None:
     request = asked(*turns, wire="responses", tools=(Tool(kind="freeform", name="p"), Tool(name="f")))

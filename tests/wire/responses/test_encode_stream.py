@@ -313,7 +313,7 @@ def answers(draw: st.DrawFn) -> list[Event]:
     return whole
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(events=answers(), cuts=st.lists(st.integers(0, 40), max_size=5))
 def test_every_answer_is_a_legal_stream_in_any_batches(
     events: list[Event], cuts: list[int], check_stream: Check
@@ -330,7 +330,7 @@ def test_every_answer_is_a_legal_stream_in_any_batches(
         assert json.loads(body) == checked.terminal["response"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(events=answers())
 def test_no_word_is_lost(events: list[Event], check_stream: Check) -> None:
     checked = check_stream(encoder().feed(events))
