@@ -114,6 +114,17 @@ def test_a_wait_is_put_into_the_words_codex_reads() -> None:
     )
 
 
+@pytest.mark.parametrize("code", ["rate", "overloaded", "upstream"])
+@pytest.mark.parametrize("content_sent", [False, True])
+def test_a_wait_too_long_to_sit_out_is_final_for_codex(code: FailureCode, content_sent: bool) -> None:
+    told = failure(code, "Slow down.", retry_after_s=3600)
+    said = responses_error(told, content_sent=content_sent)
+    assert said["code"] in FINAL_IN_CODEX
+    assert "try again in" not in said["message"].lower()
+    assert header(encode_error("responses", told, "r"), "retry-after") is None
+    assert header(encode_error("messages", told, "r"), "retry-after") == "3600"
+
+
 def test_a_failure_before_the_stream_can_be_told_as_a_stream() -> None:
     answer = encode_error("responses", failure("context", "too long"), "r9", in_stream=True)
     assert (answer.status, header(answer, "content-type")) == (200, "text/event-stream")

@@ -149,3 +149,31 @@ def test_missing_thinking_is_filled_in_where_it_is_demanded() -> None:
     call = {"type": "tool_use", "id": "t", "name": "Bash", "input": {}}
     body = conversation(assistant(call), answered("t"), thinking={"type": "enabled", "budget_tokens": 2000})
     assert sent(forward(body, dialect))["messages"][1]["content"][0]["type"] == "thinking"
+
+
+@pytest.mark.parametrize("readable", [("text",), ("text", "image", "pdf")])
+@pytest.mark.parametrize("wire", ["chat", "messages", "responses"])
+def test_a_picture_is_only_left_out_for_a_model_that_reads_none(
+    wire: Wire, readable: tuple[str, ...]
+) -> None:
+    data = "aGk="
+    body: dict[str, Any] = {"model": "m", "max_tokens": 9}
+    match wire:
+        case "chat":
+            part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}}
+            body["messages"] = [{"role": "user", "content": [part]}]
+        case "messages":
+            source = {"type": "base64", "media_type": "image/png", "data": data}
+            body["messages"] = [{"role": "user", "content": [{"type": "image", "source": source}]}]
+        case "responses":
+            part = {"type": "input_image", "image_url": f"data:image/png;base64,{data}"}
+            body["input"] = [{"type": "message", "role": "user", "content": [part]}]
+    limits = Limits(input_modalities=frozenset(readable))
+    raw = json.dumps(body).encode()
+    found = forward_request(wire, raw, model="m", dialect=Dialect(), limits=limits)
+    if "image" in readable:
+        assert (found.body, found.shims) == (raw, ())
+    else:
+        assert data.encode() not in found.body
+        assert b"image omitted" in found.body
+        assert "images omitted" in found.shims

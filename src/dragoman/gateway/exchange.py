@@ -272,9 +272,13 @@ class Exchange:
         """Whether a Responses client is better told by a `response.failed` event than by a status.
 
         What an upstream said inside a 200 has no status of its own. Codex 0.169 multiplies its two kinds of
-        retries for a 5xx, and repeats a 401, 403 and 404, but not their events.
+        retries for a 5xx, and repeats a 401, 403 and 404, but not their events. At a 429 it tells its user
+        nothing but the number, so a wait that is too long to sit out is better said as an event as well.
         """
-        return self._inside_200 or (found.code in _CODEX_EVENTS and self._talk.incoming.client == "codex")
+        if self._inside_200:
+            return True
+        hopeless = found.code in ("rate", "overloaded") and not found.retryable
+        return self._talk.incoming.client == "codex" and (hopeless or found.code in _CODEX_EVENTS)
 
     async def _refuse(self, refusal: Refusal) -> Outcome:
         self._talk.departure.settle()

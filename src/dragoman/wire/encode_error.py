@@ -46,6 +46,7 @@ _RESPONSES_CODES: dict[FailureCode, str] = {
     "truncated": "server_error",
     "filtered": "invalid_prompt",
 }
+_REPEATED = frozenset({"rate_limit_exceeded", "server_error"})
 
 _OPENAI: dict[FailureCode, tuple[int, str, str | None]] = {
     "auth": (401, "authentication_error", "upstream_unauthorized"),
@@ -150,10 +151,15 @@ def responses_error(failure: Failure, *, content_sent: bool) -> dict[str, str]:
             in the middle is told by a code it retries, not by the one it gives up on.
     """
     code = _RESPONSES_CODES[failure.code]
-    if code == "server_is_overloaded" and content_sent:
-        code = "slow_down"
     message = failure.message
     wait_s = failure.retry_after_s
+    if code in _REPEATED and not failure.retryable:
+        # Codex 0.163 would sit out the wait, an hour too, without a word to its user.
+        code = "invalid_prompt"
+        if wait_s:
+            message = f"{message} (The provider asks to wait {wait_s:.0f} s.)"
+    elif code == "server_is_overloaded" and content_sent and failure.retryable:
+        code = "slow_down"
     if code in ("rate_limit_exceeded", "slow_down") and wait_s and "try again in" not in message.lower():
         message = f"{message} Please try again in {wait_s:g}s."
     return {"code": code, "message": message}
@@ -193,8 +199,11 @@ def _too_long(failure: Failure, context_window: int | None) -> str:
 
 
 def _retry_after(wire: Wire, failure: Failure, now: float | None) -> str | None:
-    """Seconds as text. Codex answers a `retry-after` with retries, so an exhausted quota sends it none."""
+    """Seconds as text. Codex answers a `retry-after` with retries, so an exhausted quota and a wait nobody
+    sits out send it none."""
     wait_s = failure.retry_after_s
+    if wire == "responses" and not failure.retryable:
+        return None
     if failure.code == "quota_window":
         if wire != "messages":
             return None

@@ -2,14 +2,15 @@
 
 Prompt caches depend on the prefix bytes, so a request is only written anew when the provider's profile asks
 for checks on this wire and something in the conversation really has to change: a role the provider refuses,
-a broken pair of call and result, an odd call id, thinking nobody could verify, a tool nobody runs.
+a broken pair of call and result, an odd call id, thinking nobody could verify, a tool nobody runs, a picture
+for a model that reads only text.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from dragoman.wire.dialect import Dialect
+from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.ids import strict_id
 from dragoman.wire.turns import Assistant, Call, Request, Tool, Wire
 
@@ -19,8 +20,22 @@ ENVELOPE_MARK = b'"gw1.'
 """How an envelope of ours begins inside a body: a session that moved to its own wire may still carry some."""
 
 
-def needs_check(wire: Wire, body: bytes, dialect: Dialect) -> bool:
-    """Whether a same-wire request must be read before it may be forwarded."""
+# How a part that not every model can read is named on each wire.
+_PICTURE: dict[Wire, bytes] = {
+    "chat": b'"image_url"',
+    "messages": b'"image"',
+    "responses": b'"input_image"',
+}
+_DOCUMENT: dict[Wire, bytes] = {
+    "chat": b'"file"',
+    "messages": b'"document"',
+    "responses": b'"input_file"',
+}
+
+
+def needs_check(wire: Wire, body: bytes, dialect: Dialect, limits: Limits | None = None) -> bool:
+    """Whether a same-wire request must be read before it may be forwarded: the profile asks for it, or the
+    body seems to hold something the model cannot read."""
     if dialect.checked is None:
         checked = bool(
             dialect.strip_fields
@@ -31,7 +46,14 @@ def needs_check(wire: Wire, body: bytes, dialect: Dialect) -> bool:
         )
     else:
         checked = dialect.checked
-    return checked or ENVELOPE_MARK in body
+    return checked or ENVELOPE_MARK in body or (limits is not None and _unreadable(wire, body, limits))
+
+
+def _unreadable(wire: Wire, body: bytes, limits: Limits) -> bool:
+    modalities = limits.input_modalities
+    return ("image" not in modalities and _PICTURE[wire] in body) or (
+        "pdf" not in modalities and _DOCUMENT[wire] in body
+    )
 
 
 def top_level_fields(body: bytes) -> frozenset[str]:

@@ -259,7 +259,7 @@ def forward_request(
     Raises:
         BadRequest: with the JSON path of what is wrong.
     """
-    if not needs_check(wire, body, dialect):
+    if not needs_check(wire, body, dialect, limits):
         return EncodedRequest(splice_model(body, model), ToolTable())
     request = decode_request(wire, body)
     encoded = encode_request(
