@@ -326,6 +326,14 @@ def test_parameters_and_formats_are_written_where_they_are_known() -> None:
     assert not {"text", "temperature", "prompt_cache_key", "service_tier"} & set(bare)
 
 
+def test_a_schema_is_told_in_words_where_only_an_object_can_be_demanded() -> None:
+    wanted = Format(kind="json_schema", name="out", schema=b'{"x":"y"}')
+    body = body_of(asked(format=wanted, system=(Text(b"S"),)), Dialect(json_schema="object"))
+    assert body["text"] == {"format": {"type": "json_object"}}
+    assert body["instructions"].startswith("S")
+    assert body["instructions"].endswith('{"x":"y"}')
+
+
 def test_a_client_of_the_same_wire_keeps_its_other_fields_but_not_its_metadata(recorded: Recorded) -> None:
     sent = {**recorded("task")[0], "truncation": "auto", "x_unknown": {"a": 1.5}}
     request = decode_request("responses", json.dumps(sent).encode())

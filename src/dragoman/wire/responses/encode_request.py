@@ -17,7 +17,7 @@ from dragoman.wire.responses.encode_items import GAP, InputWriter
 from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
 from dragoman.wire.thinking import ThinkingPlan, plan_thinking
 from dragoman.wire.tools import ToolEntry, ToolTable
-from dragoman.wire.turns import ChoiceMode, Effort, Request, ToolChoice, quoted, raw
+from dragoman.wire.turns import ChoiceMode, Effort, RawText, Request, ToolChoice, quoted, raw
 
 Fields = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
@@ -49,6 +49,8 @@ _WRITTEN = frozenset(
     }
 )
 
+SCHEMA_HEADING = b"Answer with one JSON object that follows this JSON schema:"
+
 # Efforts where no profile says otherwise; the protocol has no word above `xhigh`.
 _NATIVE_EFFORTS: dict[Effort, str] = {"max": "xhigh"}
 
@@ -79,9 +81,12 @@ def encode(
         body["max_output_tokens"] = ceiling
     _put_params(body, request, dialect, plan)
     _put_thinking(body, request, plan, model, dialect, limits)
-    _put_format(body, request, dialect)
-    if request.system:
-        body["instructions"] = quoted(GAP.join(text.text for text in request.system))
+    system = [text.text for text in request.system]
+    if (told := _put_format(body, request, dialect)) is not None:
+        system.append(told)
+        shims["output schema told in words"] = None
+    if system:
+        body["instructions"] = quoted(GAP.join(system))
     body["input"] = InputWriter(tools, dialect, limits, shims).items(request)
     return _encode(body), list(shims)
 
@@ -159,12 +164,17 @@ def _native_effort(request: Request, plan: ThinkingPlan, dialect: Dialect) -> st
     return wish.effort if request.wire == "responses" else _NATIVE_EFFORTS.get(wish.effort, wish.effort)
 
 
-def _put_format(body: Fields, request: Request, dialect: Dialect) -> None:
+def _put_format(body: Fields, request: Request, dialect: Dialect) -> RawText | None:
+    """Demand the answer's shape; returns the text that tells it to a provider that only knows `json_object`."""
     text: Fields = {}
+    told: RawText | None = None
     wanted = request.format
     if wanted is not None and dialect.json_schema != "none":
         if wanted.kind == "json_object" or wanted.schema is None:
             text["format"] = {"type": "json_object"}
+        elif dialect.json_schema == "object":
+            text["format"] = {"type": "json_object"}
+            told = SCHEMA_HEADING + GAP + raw(wanted.schema.decode("utf-8", "replace"))
         else:
             inner: Fields = {"type": "json_schema", "name": wanted.name}
             if wanted.description is not None:
@@ -177,6 +187,7 @@ def _put_format(body: Fields, request: Request, dialect: Dialect) -> None:
         text["verbosity"] = request.verbosity
     if text:
         body["text"] = text
+    return told
 
 
 # --- tools
