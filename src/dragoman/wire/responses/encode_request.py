@@ -165,7 +165,7 @@ def _native_effort(request: Request, plan: ThinkingPlan, dialect: Dialect) -> st
 
 
 def _put_format(body: Fields, request: Request, dialect: Dialect) -> RawText | None:
-    """Demand the answer's shape; returns the text that tells it to a provider that only knows `json_object`."""
+    """Demand the answer's shape; returns the text that tells it where only an object can be demanded."""
     text: Fields = {}
     told: RawText | None = None
     wanted = request.format
