@@ -31,6 +31,40 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
             "Delegate a task to the real Claude Code, with no key and no network",
         ),
     ),
+    "Set up": (
+        Command(
+            "setup", "dragoman.cli.setup:setup", "Connect Codex and Claude Code; every change is shown first"
+        ),
+        Command("uninstall", "dragoman.cli.setup:uninstall", "Give the clients' files back as they were"),
+        Command("doctor", "dragoman.cli.doctor:doctor", "Check everything; each finding comes with its fix"),
+        Command("providers", "dragoman.cli.catalogue:providers", "List and add providers"),
+        Command("keys", "dragoman.cli.catalogue:keys", "List, store and remove providers' keys"),
+        Command("models", "dragoman.cli.catalogue:models", "List the models clients can ask for"),
+        Command(
+            "explain", "dragoman.cli.catalogue:explain", "Say where a model name goes, and over which wire"
+        ),
+        Command(
+            "set-model",
+            "dragoman.cli.setup:set_model",
+            "Change the model a client asks for, and nothing else",
+        ),
+        Command("print-config", "dragoman.cli.setup:print_config", "Print what setup would write"),
+    ),
+    "Work": (
+        Command(
+            "codex", "dragoman.cli.launch:codex", "Start Codex through the gateway, touching no configuration"
+        ),
+        Command("claude", "dragoman.cli.launch:claude", "Start Claude Code the same way"),
+        Command("workspace", "dragoman.cli.work:workspace", "List, show and restore workspaces"),
+        Command("apply", "dragoman.cli.work:apply", "Preview and apply a workspace's change, all or nothing"),
+        Command("export", "dragoman.cli.work:export", "Put a workspace's change on a branch"),
+        Command("discard", "dragoman.cli.work:discard", "Move a workspace to the trash"),
+        Command(
+            "cleanup",
+            "dragoman.cli.work:cleanup",
+            "Discard what is no longer needed; says why it keeps the rest",
+        ),
+    ),
     "The gateway": (
         Command("serve", "dragoman.cli.serving:serve", "Run the gateway in the foreground"),
         Command("status", "dragoman.cli.serving:status", "Say what is running, where, and since when"),
