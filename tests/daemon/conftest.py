@@ -25,7 +25,7 @@ from dragoman.daemon.starting import ServeOptions
 from dragoman.process.identity import send_signal
 from dragoman.process.tree import Marker, find_tree
 
-STUB = Path(__file__).parents[1] / "fixtures" / "daemon" / "stub_daemon.py"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "daemon"
 DEADLINE_S = 30.0
 
 
@@ -100,6 +100,8 @@ class Homestead:
         self.folder = folder
         self.marker = Marker("DRAGOMAN_HOME", str(folder))
         self.env = {"PATH": os.environ["PATH"], "HOME": str(folder / "user"), "DRAGOMAN_HOME": str(folder)}
+        # Added to the environment, it makes gateways stubs.
+        self.stubs = {"PYTHONPATH": str(FIXTURES / "stubs")}
         self.home = resolve_home(self.env)
         self._processes: list[subprocess.Popen[str]] = []
 
@@ -130,8 +132,8 @@ class Homestead:
     def stub(self, mode: str = "well", *, changes: dict[str, Any] | None = None, **options: Any) -> Daemon:
         """The real parent over stub gateways."""
         given = replace(ServeOptions(port=0), **options).to_argv()
-        argv = [sys.executable, str(STUB), *given, json.dumps(changes or {})]
-        return Daemon(self.popen(argv, STUB_GATEWAY=mode), self.home)
+        argv = [sys.executable, str(FIXTURES / "stub_daemon.py"), *given, json.dumps(changes or {})]
+        return Daemon(self.popen(argv, STUB_GATEWAY=mode, **self.stubs), self.home)
 
     def processes(self) -> list[int]:
         """Every running process of this home."""

@@ -21,30 +21,16 @@ from dragoman.daemon.where import read_daemon_json
 from dragoman.process.identity import identify
 from dragoman.process.spawn import SpawnPlan, spawn_detached
 
-STUB_DAEMON = str(Path(__file__).parents[1] / "fixtures" / "daemon" / "stub_daemon.py")
-
-
-@pytest.fixture
-def spawn_stub():
-    """Starts a daemon over stub gateways where the real one was asked for."""
-
-    def spawn(plan: SpawnPlan):
-        assert plan.argv[1:4] == ("-P", "-m", "dragoman.daemon.starting")
-        return spawn_detached(replace(plan, argv=(sys.executable, STUB_DAEMON, plan.argv[4], "{}")))
-
-    return spawn
-
-
 PORT_0 = ServeOptions(port=0)
 
 
-def test_a_daemon_is_started_once_and_found_from_then_on(homestead, spawn_stub, capsys):
+def test_a_daemon_is_started_once_and_found_from_then_on(homestead, capsys):
     home = homestead.home
     assert find_daemon(home) is None
-    started = ensure_daemon(home, homestead.env, options=PORT_0, spawn=spawn_stub)
+    started = ensure_daemon(home, homestead.env | homestead.stubs, options=PORT_0)
     assert (started.started, is_healthy(started.url)) == (True, True)
     assert capsys.readouterr().err == "dragoman: starting the dragoman daemon\n"
-    again = ensure_daemon(home, homestead.env, options=PORT_0, spawn=spawn_stub)
+    again = ensure_daemon(home, homestead.env | homestead.stubs, options=PORT_0)
     assert (again.url, again.pid, again.started) == (started.url, started.pid, False)
     assert find_daemon(home) == again
     assert capsys.readouterr().err == ""
@@ -52,29 +38,29 @@ def test_a_daemon_is_started_once_and_found_from_then_on(homestead, spawn_stub, 
     assert find_daemon(home) is None
 
 
-def test_a_daemon_in_the_background_has_no_terminal_and_its_own_session(homestead, spawn_stub):
+def test_a_daemon_in_the_background_has_no_terminal_and_its_own_session(homestead):
     handle = ensure_daemon(
-        homestead.home, homestead.env, options=PORT_0, spawn=spawn_stub, say=lambda _: None
+        homestead.home, homestead.env | homestead.stubs, options=PORT_0, say=lambda _: None
     )
     assert os.getsid(handle.pid) == handle.pid
     assert Path(f"/proc/{handle.pid}/fd/0").readlink() == Path("/dev/null")
     assert Path(f"/proc/{handle.pid}/cwd").readlink() == homestead.home.state
 
 
-def test_a_daemon_started_inside_a_run_does_not_carry_its_mark(homestead, spawn_stub):
-    env = homestead.env | {"DRAGOMAN_RUN": "r1"}
-    handle = ensure_daemon(homestead.home, env, options=PORT_0, spawn=spawn_stub, say=lambda _: None)
+def test_a_daemon_started_inside_a_run_does_not_carry_its_mark(homestead):
+    env = homestead.env | homestead.stubs | {"DRAGOMAN_RUN": "r1"}
+    handle = ensure_daemon(homestead.home, env, options=PORT_0, say=lambda _: None)
     for pid in homestead.processes():
         assert b"DRAGOMAN_RUN" not in Path(f"/proc/{pid}/environ").read_bytes()
     assert handle.pid in homestead.processes()
 
 
-def test_several_callers_at_once_get_the_same_daemon(homestead, spawn_stub):
+def test_several_callers_at_once_get_the_same_daemon(homestead):
     found = []
 
     def call() -> None:
         found.append(
-            ensure_daemon(homestead.home, homestead.env, options=PORT_0, spawn=spawn_stub, say=lambda _: None)
+            ensure_daemon(homestead.home, homestead.env | homestead.stubs, options=PORT_0, say=lambda _: None)
         )
 
     threads = [threading.Thread(target=call) for _ in range(3)]
@@ -93,10 +79,10 @@ def test_the_reason_why_a_daemon_cannot_start_reaches_the_caller(homestead):
     assert caught.value.exit_code == 1
 
 
-def test_a_gateway_that_fails_is_named_to_the_caller_with_its_hint(homestead, spawn_stub):
-    env = homestead.env | {"STUB_GATEWAY": "fails"}
+def test_a_gateway_that_fails_is_named_to_the_caller_with_its_hint(homestead):
+    env = homestead.env | homestead.stubs | {"STUB_GATEWAY": "fails"}
     with pytest.raises(DaemonUnavailable, match="no model is configured") as caught:
-        ensure_daemon(homestead.home, env, options=PORT_0, spawn=spawn_stub, say=lambda _: None)
+        ensure_daemon(homestead.home, env, options=PORT_0, say=lambda _: None)
     assert caught.value.hint == "dragoman setup"
 
 

@@ -70,4 +70,5 @@ def test_a_gateway_imports_nothing_once_it_is_ready(homestead):
     told = json.loads(done.stdout)
     assert told["failed"] == {}
     assert len(told["statuses"]) >= 10
+    assert told["reloaded"] == {"type": "reloaded", "error": None}
     assert told["imported_later"] == []

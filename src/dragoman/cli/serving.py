@@ -1,4 +1,4 @@
-"""`serve`, `status`, `stop`, `token`: the daemon, seen from a terminal."""
+"""`serve`, `status`, `stop`, `restart`, `reload`, `logs`, `token`: the daemon, seen from a terminal."""
 
 from __future__ import annotations
 
@@ -125,6 +125,58 @@ def stop(now: bool, as_json: bool) -> int:
         show_json({"stopped": stopped is not None, "pid": stopped})
     else:
         click.echo("dragoman is not running" if stopped is None else f"stopped (pid {stopped})")
+    return ExitCode.OK
+
+
+@click.command()
+@AS_JSON
+def restart(as_json: bool) -> int:
+    """Replace every process by what is installed now; no stream is cut. Starts what does not run."""
+    from dragoman.daemon.changing import NotRunning, restart_daemon
+    from dragoman.daemon.connect import ensure_daemon
+
+    home = _home()
+    try:
+        note = restart_daemon(home)
+        url, pid, version = note.url, note.pid, note.version
+    except NotRunning:
+        handle = ensure_daemon(home)
+        url, pid, version = handle.url, handle.pid, handle.version
+    if as_json:
+        show_json({"url": url, "pid": pid, "version": version})
+    else:
+        click.echo(f"dragoman {version} serves at {url} (pid {pid})")
+    return ExitCode.OK
+
+
+@click.command()
+@AS_JSON
+def reload(as_json: bool) -> int:
+    """Take a changed dragoman.toml into use; a wrong one is refused and changes nothing."""
+    from dragoman.daemon.changing import reload_daemon
+
+    note = reload_daemon(_home())
+    if as_json:
+        show_json({"reloaded": True, "url": note.url, "pid": note.pid})
+    else:
+        click.echo("reloaded")
+    return ExitCode.OK
+
+
+@click.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is added.")
+@click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="How many.")
+@click.option("--json", "as_json", is_flag=True, help="Print the lines as they are: one JSON object each.")
+def logs(follow: bool, lines: int, as_json: bool) -> int:
+    """Show what the daemon's processes wrote down; never a prompt, an answer or a secret."""
+    from dragoman.daemon import log_reading
+
+    path = _home().logs / "daemon.log"
+    for line in log_reading.last_lines(path, lines):
+        click.echo(line if as_json else log_reading.for_people(line))
+    if follow:
+        for line in log_reading.follow(path):
+            click.echo(line if as_json else log_reading.for_people(line))
     return ExitCode.OK
 
 

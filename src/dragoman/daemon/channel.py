@@ -1,8 +1,8 @@
 """What parent and child say to each other: one JSON object a line over a socket pair.
 
 The pair is also the lifeline: it reads as ended when the other side is gone, however it went.
-Child to parent: `ready`, `failed` (message, hint), `idle` (I would like to end).
-Parent to child: `drain` (grace_s).
+Child to parent: `ready`, `failed` (message, hint), `idle` (I would like to end), `reloaded` (error or null).
+Parent to child: `drain` (grace_s), `reload`.
 """
 
 from __future__ import annotations

@@ -9,8 +9,12 @@ import socket
 import subprocess
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from dragoman.daemon.channel import Message, ParentEnd
+from dragoman.daemon.plan import Adopted
+
+GATEWAY = "gateway"
 
 
 class ChildState(StrEnum):
@@ -19,7 +23,45 @@ class ChildState(StrEnum):
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
-    ENDED = "ended"
+
+
+class Running(Protocol):
+    """A process of ours, as far as the parent uses it."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def returncode(self) -> int | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self) -> int: ...
+
+
+class AdoptedProcess:
+    """A child that was started before our `exec`: known by its pid, which stays its own until we reap it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit code, or None while it runs."""
+        return self._reap(os.WNOHANG)
+
+    def wait(self) -> int:
+        """Wait for its end; its exit code."""
+        code = self._reap(0)
+        assert code is not None
+        return code
+
+    def _reap(self, flags: int) -> int | None:
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, flags)
+            except ChildProcessError:
+                self.returncode = -1  # gone while nobody looked
+            else:
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
 
 
 @dataclass(slots=True)
@@ -27,21 +69,23 @@ class Child:
     """One running child.
 
     Attributes:
-        role: `gateway` or `control`.
+        role: `gateway`, or the role of a child on demand.
         index: its number among its role; a successor takes it over.
         process: the process.
         channel: how we speak with it.
         since: seconds, monotonic, when it was started.
         state: see `ChildState`.
+        old: whether it is of the parent's earlier life and its successor is being started.
         failure: what it said when it could not start.
     """
 
     role: str
     index: int
-    process: subprocess.Popen[bytes]
+    process: Running
     channel: ParentEnd
     since: float
     state: ChildState = ChildState.STARTING
+    old: bool = False
     failure: Message | None = None
 
     @property
@@ -50,7 +94,7 @@ class Child:
 
     def drain(self, grace_s: float) -> None:
         """Ask it to take no more and to end when its streams have, within `grace_s`."""
-        if self.state in (ChildState.STARTING, ChildState.READY):
+        if self.state is not ChildState.DRAINING:
             self.state = ChildState.DRAINING
             if not self.channel.send("drain", grace_s=grace_s):
                 self.kill()
@@ -60,6 +104,23 @@ class Child:
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGKILL)
+
+    def as_adopted(self) -> Adopted:
+        """What the parent's next life has to know."""
+        draining = self.state is ChildState.DRAINING
+        return Adopted(self.role, self.index, self.pid, self.channel.fileno(), draining)
+
+
+def adopt(child: Adopted, *, since: float) -> Child:
+    """A child of the parent's earlier life.
+
+    Args:
+        child: what is known of it.
+        since: now, in seconds, monotonic.
+    """
+    state = ChildState.DRAINING if child.draining else ChildState.READY
+    channel = ParentEnd(socket.socket(fileno=child.channel_fd))
+    return Child(child.role, child.index, AdoptedProcess(child.pid), channel, since, state, old=True)
 
 
 def start_child(

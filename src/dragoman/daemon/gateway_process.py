@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from dragoman.config.load import load_config
@@ -29,7 +30,7 @@ from dragoman.daemon.listening import (
 from dragoman.daemon.log import JsonLog
 from dragoman.gateway.app import Gateway
 from dragoman.gateway.forward import ControlDoor
-from dragoman.gateway.runtime import make_runtime
+from dragoman.gateway.runtime import Runtime, make_runtime
 from dragoman.gateway.spool import Spool
 from dragoman.gateway.transport import Transport
 from dragoman.process.prctl import forbid_inspection
@@ -53,6 +54,7 @@ async def serve_gateway(
     config: Config,
     log: JsonLog,
     *,
+    read_config: Callable[[], Config],
     tcp_fd: int,
     unix_fd: int,
     channel: socket.socket,
@@ -64,6 +66,7 @@ async def serve_gateway(
         home: whose daemon this is.
         config: the configuration in force.
         log: where events go.
+        read_config: the configuration as it is at a reload.
         tcp_fd: the inherited listening TCP socket.
         unix_fd: the inherited listening unix socket, for sandboxed workers.
         channel: our end of the socket pair with the parent.
@@ -73,9 +76,18 @@ async def serve_gateway(
         ConfigError: the configuration names something that does not exist.
         BadAddress: a proxy variable holds no usable address.
     """
+
+    def build(config: Config) -> Runtime:
+        return make_runtime(
+            config, home, os.environ, warn=lambda text: log.write("warning", "key", message=text)
+        )
+
+    def reload() -> None:
+        gateway.runtime = build(read_config())
+
     transport = Transport.from_environment(os.environ)
     gateway = Gateway(
-        make_runtime(config, home, os.environ, warn=lambda text: log.write("warning", "key", message=text)),
+        build(config),
         transport=transport,
         spool=Spool(home.spool, wall=time.time),
         slots=home.slots,
@@ -88,7 +100,7 @@ async def serve_gateway(
         Listener(socket.socket(fileno=tcp_fd), gateway.app),
         Listener(socket.socket(fileno=unix_fd), gateway.data_plane_app),
     ]
-    await serve_until_told(listeners, channel, ending=_GatewayEnding(gateway))
+    await serve_until_told(listeners, channel, ending=_GatewayEnding(gateway), reload=reload)
 
 
 def main() -> None:
@@ -98,13 +110,15 @@ def main() -> None:
     channel = socket.socket(fileno=int(arguments.channel_fd))
     home = resolve_home(os.environ, Path(arguments.config))
     with failures_reported(channel):
-        config = load_config(home, os.environ, json.loads(arguments.flags))
+        flags = json.loads(arguments.flags)
+        config = load_config(home, os.environ, flags)
         log = log_to(home.logs / "daemon.log", "gateway", config.log.level)
         run_child(
             serve_gateway(
                 home,
                 config,
                 log,
+                read_config=lambda: load_config(home, os.environ, flags),
                 tcp_fd=int(arguments.tcp_fd),
                 unix_fd=int(arguments.unix_fd),
                 channel=channel,

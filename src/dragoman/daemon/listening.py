@@ -47,16 +47,23 @@ class ParentLink:
         sock: our end of the socket pair.
         on_drain: the parent wants us to end within so many seconds.
         on_orphaned: the parent is gone.
+        reload: reads the configuration anew and takes it into use.
     """
 
     def __init__(
-        self, sock: socket.socket, *, on_drain: Callable[[float], None], on_orphaned: Callable[[], None]
+        self,
+        sock: socket.socket,
+        *,
+        on_drain: Callable[[float], None],
+        on_orphaned: Callable[[], None],
+        reload: Callable[[], None] | None = None,
     ) -> None:
         sock.setblocking(False)
         self._sock = sock
         self._lines = LineReader()
         self._on_drain = on_drain
         self._on_orphaned = on_orphaned
+        self._reload = reload
         self._alive = True
 
     @property
@@ -89,8 +96,25 @@ class ParentLink:
             self._on_message(message)
 
     def _on_message(self, message: Message) -> None:
-        if message["type"] == "drain":
-            self._on_drain(float(message.get("grace_s", ORPHAN_GRACE_S)))
+        match message["type"]:
+            case "drain":
+                self._on_drain(float(message.get("grace_s", ORPHAN_GRACE_S)))
+            case "reload":
+                self.send("reloaded", error=self._try_reload())
+            case _:
+                pass  # of a newer parent
+
+    def _try_reload(self) -> Message | None:
+        """Why the configuration could not be taken into use; the one in force stays then."""
+        if self._reload is None:
+            return None
+        try:
+            self._reload()
+        except DragomanError as error:
+            return {"message": error.message, "hint": error.hint}
+        except Exception as error:  # noqa: BLE001 - a mistake of ours must not end what serves well
+            return {"message": f"a mistake of ours: {describe_exception(error)}", "hint": "dragoman logs"}
+        return None
 
 
 class Ending(Protocol):
@@ -150,6 +174,7 @@ async def serve_until_told(
     channel: socket.socket,
     *,
     ending: Ending,
+    reload: Callable[[], None] | None = None,
     on_link: Callable[[ParentLink], None] = lambda link: None,
 ) -> None:
     """Serve, say `ready`, and come back when the parent said `drain` (or is gone) and all streams have ended.
@@ -158,6 +183,7 @@ async def serve_until_told(
         listeners: inherited sockets with their applications.
         channel: our end of the socket pair with the parent.
         ending: what else to do at the end.
+        reload: reads the configuration anew and takes it into use; raises when it cannot.
         on_link: gets the link to the parent, to send on it.
     """
     servers = [_Server(server_config(listener.app)) for listener in listeners]
@@ -167,7 +193,7 @@ async def serve_until_told(
         for server in servers:
             server.leave(grace_s)
 
-    link = ParentLink(channel, on_drain=leave, on_orphaned=lambda: leave(ORPHAN_GRACE_S))
+    link = ParentLink(channel, on_drain=leave, on_orphaned=lambda: leave(ORPHAN_GRACE_S), reload=reload)
     loop = asyncio.get_running_loop()
     # The parent decides. A terminal's Ctrl-C does not reach us; a SIGTERM meant for us alone is a drain.
     loop.add_signal_handler(signal.SIGTERM, leave, ORPHAN_GRACE_S)

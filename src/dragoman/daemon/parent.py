@@ -2,24 +2,28 @@
 
 It has become what it is by `exec`, so the configuration reader that found its sockets is out of memory
 again, and its pid and start time are those of the command that started it. It keeps the lock, the sockets
-and the children, tells where it is, and takes everything away at the end.
+and the children, tells where it is, and takes everything away at the end. To restart it becomes itself again,
+which may be of another version, with children and sockets in hand.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
+from dataclasses import replace
+from typing import NoReturn
 
 from dragoman.daemon.channel import Message
-from dragoman.daemon.children import Child
 from dragoman.daemon.log import JsonLog
 from dragoman.daemon.plan import ServePlan
 from dragoman.daemon.supervisor import Supervisor
 from dragoman.process.prctl import forbid_inspection
 
 _MAX_STDERR_BYTES = 1_000_000
+_RENEW_S = 15.0
 
 
 def run_parent(plan: ServePlan) -> int:
@@ -35,44 +39,78 @@ def run_parent(plan: ServePlan) -> int:
         os.set_inheritable(fd, False)  # children get the ones they need, and only those
     _bound_stderr(plan.stderr_file)
     log = JsonLog(plan.log_file, "parent")
-    since = time.time()
-    children: list[Child] = []
-    serving = False
-
-    def tell_where() -> None:
-        if serving:
-            _write_daemon_json(plan, children, since)
+    since = plan.since
 
     def on_serving() -> None:
-        nonlocal serving
-        serving = True
-        tell_where()
+        nonlocal since
+        since = time.time()
+        on_change()
         _report(plan, {"url": plan.url, "pid": os.getpid(), "version": plan.version})
         log.write("info", "serving", url=plan.url, workers=plan.workers, version=plan.version)
         _print(f"listening on {plan.url}")
 
-    def on_children(current: list[Child]) -> None:
-        children[:] = current
-        tell_where()
+    def on_change() -> None:
+        if since is not None:
+            _write_daemon_json(plan, supervisor, since)
 
-    supervisor = Supervisor(plan, log=log, on_serving=on_serving, on_children=on_children)
-    try:
-        code = supervisor.run()
-    finally:
-        for path in (plan.daemon_json, *plan.sockets):
-            _remove(path)
+    supervisor = Supervisor(
+        plan, log=log, on_serving=on_serving, on_change=on_change, renew=lambda: renew_plan(plan)
+    )
+    outcome = supervisor.run()
+    if supervisor.next_plan is not None:
+        log.write("info", "restarting", version=supervisor.next_plan.version)
+        _become_next(
+            replace(
+                supervisor.next_plan,
+                ready_fd=None,
+                since=since,
+                restarts=supervisor.restarts,
+                reloads=supervisor.reloads,
+                adopted=tuple(child.as_adopted() for child in supervisor.children),
+            )
+        )
+    for path in (plan.daemon_json, *plan.sockets):
+        _remove(path)
     if failure := supervisor.failure:
         log.write("error", "not_started", message=failure.get("message"))
         _report(plan, failure)
         _print(f"dragoman: {failure['message']}", file=sys.stderr)
         if hint := failure.get("hint"):
             _print(f"  next: {hint}", file=sys.stderr)
+    code = 0 if outcome == "stopped" else 1
     log.write("info", "stopped", exit=code)
     return code
 
 
-def _write_daemon_json(plan: ServePlan, children: list[Child], since: float) -> None:
-    """`url`, `pid` and `version` are promised; the rest is for `dragoman status`."""
+def renew_plan(plan: ServePlan) -> ServePlan | Message:
+    """Let what is installed now read the configuration; this process keeps what it has until that works.
+
+    Args:
+        plan: what runs.
+
+    Returns:
+        What to run next, or why there is nothing to become (`message`, `hint`).
+    """
+    argv = [sys.executable, "-P", "-m", "dragoman.daemon.starting", "--renew", plan.to_json()]
+    code: int | None = None
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=_RENEW_S)
+        code = done.returncode
+        told = json.loads(done.stdout)
+        return ServePlan.from_json(told["plan"]) if "plan" in told else told
+    except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired):
+        return {"message": f"what is installed now does not start (exit {code})", "hint": "dragoman doctor"}
+
+
+def _become_next(plan: ServePlan) -> NoReturn:
+    for fd in plan.inherited_fds:
+        os.set_inheritable(fd, True)
+    argv = [sys.executable, "-P", "-m", "dragoman.daemon.parent", plan.to_json()]
+    os.execv(sys.executable, argv)  # noqa: S606
+
+
+def _write_daemon_json(plan: ServePlan, supervisor: Supervisor, since: float) -> None:
+    """`url`, `pid` and `version` are promised; the rest is for our own commands."""
     content = {
         "url": plan.url,
         "pid": os.getpid(),
@@ -81,8 +119,10 @@ def _write_daemon_json(plan: ServePlan, children: list[Child], since: float) -> 
         "since": round(since, 3),
         "children": [
             {"role": child.role, "index": child.index, "pid": child.pid, "state": child.state}
-            for child in children
+            for child in supervisor.children
         ],
+        "restarts": {"count": supervisor.restarts, "error": supervisor.restart_error},
+        "reloads": {"count": supervisor.reloads, "error": supervisor.reload_error},
     }
     draft = f"{plan.daemon_json}.{os.getpid()}"
     try:

@@ -1,13 +1,14 @@
 """What the parent is told: everything it needs to supervise, as plain data it can hand to itself.
 
 The parent imports the standard library alone. Whoever starts it has read the configuration, taken the lock
-and bound the sockets, and passes the result on across `exec`, in memory only.
+and bound the sockets, and passes the result on across `exec`, in memory only. A restart is the same step
+again: the parent hands sockets and children to its successor, which has its pid.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,7 @@ class OnDemand:
         argv: its command; `--listen-fd N --idle-s S`, `--index` and `--channel-fd` follow.
         idle_s: how long it stays without a request.
         grace_s: how long its open answers may take when it is told to end.
+        ends_on_reload: whether only a successor can read a changed configuration.
     """
 
     role: str
@@ -27,6 +29,26 @@ class OnDemand:
     argv: tuple[str, ...]
     idle_s: float = 600.0
     grace_s: float = 3.0
+    ends_on_reload: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """A child of the parent's earlier life.
+
+    Attributes:
+        role: `gateway`, or the role of a child on demand.
+        index: its number among its role.
+        pid: process id; it is our child still.
+        channel_fd: our end of the socket pair with it.
+        draining: whether it has been told to end.
+    """
+
+    role: str
+    index: int
+    pid: int
+    channel_fd: int
+    draining: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +69,14 @@ class ServePlan:
         stderr_file: what children say without our logging, such as a fatal interpreter error.
         gateway_argv: command of a gateway; `--index N --channel-fd N` and the sockets follow.
         on_demand: children that are started by a knock on their socket.
+        options: the command line, for a restart (see `ServeOptions.to_argv`).
+        rehearsal_url: where the embedded model answers.
         workers: number of gateways.
         start_s: how long children may take until they are ready.
         drain_s: how long open streams may take after SIGTERM.
+        since: seconds since the epoch when serving began; None at a first start.
+        restarts, reloads: how many were tried.
+        adopted: children to hand over from.
     """
 
     url: str
@@ -65,9 +92,15 @@ class ServePlan:
     stderr_file: str
     gateway_argv: tuple[str, ...]
     on_demand: tuple[OnDemand, ...] = ()
+    options: str = "{}"
+    rehearsal_url: str = ""
     workers: int = 1
     start_s: float = 30.0
     drain_s: float = 30.0
+    since: float | None = None
+    restarts: int = 0
+    reloads: int = 0
+    adopted: tuple[Adopted, ...] = ()
 
     def to_json(self) -> str:
         """One argument for `python -m dragoman.daemon.parent`; holds no secret."""
@@ -75,18 +108,22 @@ class ServePlan:
 
     @classmethod
     def from_json(cls, text: str) -> ServePlan:
-        """The plan `to_json` wrote."""
-        fields = json.loads(text)
+        """The plan `to_json` wrote, also that of another version: what we do not know is left out."""
+        told = json.loads(text)
+        known = {field.name for field in fields(cls)}
+        told = {name: value for name, value in told.items() if name in known}
         for name in ("sockets", "gateway_argv"):
-            fields[name] = tuple(fields[name])
-        children = [child | {"argv": tuple(child["argv"])} for child in fields.pop("on_demand")]
-        return cls(**fields, on_demand=tuple(OnDemand(**child) for child in children))
+            told[name] = tuple(told[name])
+        children = [child | {"argv": tuple(child["argv"])} for child in told.pop("on_demand", ())]
+        adopted = tuple(Adopted(**child) for child in told.pop("adopted", ()))
+        return cls(**told, on_demand=tuple(OnDemand(**child) for child in children), adopted=adopted)
 
     @property
     def inherited_fds(self) -> tuple[int, ...]:
         """Descriptors the parent must find open under the same numbers."""
         ready = () if self.ready_fd is None else (self.ready_fd,)
-        return (*self.listening_fds, self.lock_fd, *ready)
+        channels = (child.channel_fd for child in self.adopted)
+        return (*self.listening_fds, self.lock_fd, *ready, *channels)
 
     @property
     def listening_fds(self) -> tuple[int, ...]:

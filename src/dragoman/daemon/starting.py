@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +20,7 @@ from dragoman import __version__
 from dragoman.config.load import is_loopback, load_config
 from dragoman.config.paths import Home, resolve_home
 from dragoman.config.tokens import ensure_control_token, ensure_data_token
-from dragoman.daemon.health import url_of
+from dragoman.daemon.health import split_url, url_of
 from dragoman.daemon.plan import OnDemand, ServePlan
 from dragoman.daemon.where import read_daemon_json
 from dragoman.errors import DragomanError
@@ -37,6 +37,13 @@ class AlreadyServing(DragomanError):
     """Another daemon serves this home."""
 
     code = "already_serving"
+    http_status = 409
+
+
+class AddressChanged(DragomanError):
+    """A running daemon cannot move to another address."""
+
+    code = "address_changed"
     http_status = 409
 
 
@@ -134,9 +141,6 @@ def prepare(
     rehearsal_url = url_of(*rehearsal.getsockname())
     paths = (home.gateway_socket, home.control_socket)
     for_gateway, for_control = (_bind_unix(path).detach() for path in paths)
-    argv = [sys.executable, "-P", "-m"]
-    flags = {name: value for name, value in options.flags.items() if value is not None}
-    common = ["--config", str(home.config_file), "--flags", json.dumps(flags)]
     return ServePlan(
         url=url_of(gateway.host, tcp.getsockname()[1]),
         version=__version__,
@@ -149,19 +153,62 @@ def prepare(
         sockets=tuple(str(path) for path in paths),
         log_file=str(home.logs / "daemon.log"),
         stderr_file=str(home.logs / "stderr.log"),
-        gateway_argv=(*argv, "dragoman.daemon.gateway_process", *common, "--rehearsal-url", rehearsal_url),
-        on_demand=(
-            OnDemand(
-                "control",
-                for_control,
-                (*argv, "dragoman.daemon.control_process", *common),
-                options.control_idle_s,
-            ),
-            OnDemand("rehearsal", rehearsal.detach(), (*argv, "dragoman.daemon.rehearsal_process", *common)),
-        ),
+        gateway_argv=_gateway_argv(home, options, rehearsal_url),
+        on_demand=_on_demand(home, options, {"control": for_control, "rehearsal": rehearsal.detach()}),
+        options=options.to_argv()[0],
+        rehearsal_url=rehearsal_url,
         workers=gateway.workers,
         drain_s=options.drain_s,
     )
+
+
+def renew(plan: ServePlan, env: Mapping[str, str]) -> ServePlan:
+    """What a running daemon becomes when it restarts: configuration and version of now, the sockets it has.
+
+    Args:
+        plan: what runs.
+        env: the daemon's environment.
+
+    Raises:
+        ConfigError: the configuration is wrong.
+        AddressChanged: it names another address; that takes a stop and a start.
+    """
+    options = replace(ServeOptions.from_argv([plan.options]), ready_fd=None)
+    home = resolve_home(env, options.config_file)
+    config = load_config(home, env, options.flags, must_exist=options.config_file is not None)
+    wanted, (host, port) = config.gateway, split_url(plan.url)
+    if wanted.port not in (0, port) or split_url(url_of(wanted.host, port))[0] != host:
+        raise AddressChanged(
+            f"the configuration now says {wanted.host}:{wanted.port}, the daemon listens at {plan.url}",
+            hint="dragoman stop, then dragoman serve",
+        )
+    fds = {child.role: child.fd for child in plan.on_demand}
+    return replace(
+        plan,
+        version=__version__,
+        gateway_argv=_gateway_argv(home, options, plan.rehearsal_url),
+        on_demand=_on_demand(home, options, fds),
+        workers=wanted.workers,
+    )
+
+
+def _gateway_argv(home: Home, options: ServeOptions, rehearsal_url: str) -> tuple[str, ...]:
+    return (*_child_argv("gateway_process", home, options), "--rehearsal-url", rehearsal_url)
+
+
+def _on_demand(home: Home, options: ServeOptions, fds: Mapping[str, int]) -> tuple[OnDemand, ...]:
+    control = _child_argv("control_process", home, options)
+    rehearsal = _child_argv("rehearsal_process", home, options)
+    return (
+        OnDemand("control", fds["control"], control, options.control_idle_s),
+        OnDemand("rehearsal", fds["rehearsal"], rehearsal, grace_s=options.drain_s, ends_on_reload=True),
+    )
+
+
+def _child_argv(module: str, home: Home, options: ServeOptions) -> tuple[str, ...]:
+    flags = {name: value for name, value in options.flags.items() if value is not None}
+    python = (sys.executable, "-P", "-m", f"dragoman.daemon.{module}")
+    return (*python, "--config", str(home.config_file), "--flags", json.dumps(flags))
 
 
 def _take_lock(home: Home) -> int:
@@ -231,16 +278,32 @@ def _bind_unix(path: Path) -> socket.socket:
 
 
 def main() -> None:
-    """Start in the background: errors go to the log by name and to whoever waits at `ready_fd`."""
+    """Start in the background (`OPTIONS`), or tell a running parent what to become (`--renew PLAN`)."""
+    if sys.argv[1] == "--renew":
+        _print_renewed(ServePlan.from_json(sys.argv[2]))
+        return
     options = ServeOptions.from_argv(sys.argv[1:])
     try:
         become_daemon(options, os.environ, warn=_say)
     except DragomanError as error:
         _say(f"dragoman: {error.message}")
         if options.ready_fd is not None:
-            told = {"message": error.message, "hint": error.hint, "code": error.code}
-            os.write(options.ready_fd, json.dumps(told).encode() + b"\n")
+            os.write(options.ready_fd, json.dumps(_told(error)).encode() + b"\n")
         sys.exit(error.exit_code)
+
+
+def _print_renewed(plan: ServePlan) -> None:
+    import dragoman.daemon.parent  # noqa: F401 - what cannot be imported shall fail here, not after `exec`
+
+    try:
+        told = {"plan": renew(plan, os.environ).to_json()}
+    except DragomanError as error:
+        told = _told(error)
+    print(json.dumps(told))  # noqa: T201
+
+
+def _told(error: DragomanError) -> dict[str, str | None]:
+    return {"message": error.message, "hint": error.hint, "code": error.code}
 
 
 def _say(text: str) -> None:

@@ -1,5 +1,4 @@
-"""The parent's loop: keep the gateways up, start the control process when somebody knocks, hand everything
-a clean end.
+"""The parent's loop: keep the gateways up, start other children when somebody knocks, hand everything over.
 
 One thread, one selector, the standard library alone. The parent never reads a request: it binds, it waits.
 
@@ -16,9 +15,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import Literal
 
 from dragoman.daemon.channel import Message
-from dragoman.daemon.children import Child, ChildState, start_child
+from dragoman.daemon.children import GATEWAY, Child, ChildState, adopt, start_child
 from dragoman.daemon.health import is_healthy
 from dragoman.daemon.log import JsonLog
 from dragoman.daemon.plan import OnDemand, ServePlan
@@ -32,18 +32,30 @@ _MAX_BACKOFF_S = 10.0
 _REFUSE_S = 1.0
 _KILL_MARGIN_S = 2.0
 
-GATEWAY = "gateway"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
+RESTART_SIGNAL = signal.SIGUSR1
+RELOAD_SIGNAL = signal.SIGHUP
+
+Outcome = Literal["stopped", "failed", "restart"]
 
 
 class Supervisor:
-    """Supervises one daemon from start to end.
+    """Supervises one daemon from start to end, or to the next life of its parent.
 
     Args:
         plan: what to run, with open descriptors.
         log: where events go.
         on_serving: called once, when the data plane answers.
-        on_children: called when a child starts, becomes ready or ends.
+        on_change: called when children or reports have changed.
+        renew: reads the configuration anew for a restart; a plan, or why there cannot be one.
         clock: seconds, monotonic.
+
+    Attributes:
+        children: every running child.
+        failure: why the daemon could not start: `message` and `hint`.
+        restarts, reloads: how many have been tried so far.
+        restart_error, reload_error: why the last one failed, or None.
+        next_plan: what to become after `run` has said `restart`.
     """
 
     def __init__(
@@ -52,57 +64,59 @@ class Supervisor:
         *,
         log: JsonLog,
         on_serving: Callable[[], None],
-        on_children: Callable[[list[Child]], None],
+        on_change: Callable[[], None],
+        renew: Callable[[], ServePlan | Message] = lambda: {"message": "this daemon cannot restart"},
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.children: list[Child] = [adopt(child, since=clock()) for child in plan.adopted]
+        self.failure: Message | None = None
+        self.restarts, self.reloads = plan.restarts, plan.reloads
+        self.restart_error: Message | None = None
+        self.reload_error: Message | None = None
+        self.next_plan: ServePlan | None = None
         self._plan = plan
         self._log = log
         self._on_serving = on_serving
-        self._on_children = on_children
+        self._on_change = on_change
+        self._renew = renew
         self._clock = clock
         self._selector = selectors.DefaultSelector()
-        self._children: list[Child] = []
-        self._serving = False
+        self._serving = bool(plan.adopted)
+        self._handing_over = bool(plan.adopted)
         self._stopping = False
         self._stop_by = float("inf")
-        self._failure: Message | None = None
         # Index of a gateway to start again, and when.
-        self._restarts: dict[int, float] = {}
+        self._again: dict[int, float] = {}
         self._backoff_s: dict[int, float] = {}
+        # Gateways that have not yet said how their reload went.
+        self._reloading: set[int] = set()
         self._on_demand = {child.role: child for child in plan.on_demand}
         # Role of a child that could not start: until when its callers are refused, and why.
         self._refusals: dict[str, tuple[float, Message]] = {}
 
-    @property
-    def failure(self) -> Message | None:
-        """Why the daemon could not start: `message` and `hint`."""
-        return self._failure
-
-    def run(self) -> int:
-        """Run until told to stop.
-
-        Returns:
-            The exit code: 0 after a stop, 1 when the data plane never came up.
-        """
+    def run(self) -> Outcome:
+        """Run until told to stop or to restart; after `restart` the children live on."""
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_read, False)
         os.set_blocking(wake_write, False)
         previous = signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        handled = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD, signal.SIGHUP)
-        handlers = {number: signal.signal(number, _noted) for number in handled}
+        handlers = {number: signal.signal(number, _noted) for number in SIGNALS}
         self._selector.register(wake_read, selectors.EVENT_READ, "wake")
+        # An earlier life blocked them to lose none between its last look and our first.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         try:
-            for index in range(self._plan.workers):
-                self._start_gateway(index)
-            for wanted in self._plan.on_demand:
-                self._watch(wanted)
-            while not self._done():
+            self._begin()
+            while not (self._stopping and not self.children) and self.next_plan is None:
                 self._step(wake_read)
-            return 0 if self._failure is None else 1
+            if self.next_plan is not None:
+                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+                return "restart"
+            return "stopped" if self.failure is None else "failed"
         finally:
-            for child in self._children:
-                child.kill()
-                child.process.wait()
+            if self.next_plan is None:
+                for child in self.children:
+                    child.kill()
+                    child.process.wait()
             signal.set_wakeup_fd(previous)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -110,8 +124,13 @@ class Supervisor:
             os.close(wake_read)
             os.close(wake_write)
 
-    def _done(self) -> bool:
-        return self._stopping and not self._children
+    def _begin(self) -> None:
+        for child in self.children:
+            self._selector.register(child.channel, selectors.EVENT_READ, child)
+        for index in range(self._plan.workers):
+            self._start_gateway(index)
+        for wanted in self._plan.on_demand:
+            self._watch(wanted)
 
     def _step(self, wake_read: int) -> None:
         for key, _ in self._selector.select(self._wait_s()):
@@ -127,35 +146,50 @@ class Supervisor:
 
     def _wait_s(self) -> float | None:
         """Until the next thing that happens by itself; None (sleep for ever) is the normal case."""
-        moments = list(self._restarts.values())
+        moments = list(self._again.values())
         moments += [
-            child.since + self._plan.start_s for child in self._children if child.state is ChildState.STARTING
+            child.since + self._plan.start_s for child in self.children if child.state is ChildState.STARTING
         ]
         if self._stopping:
             moments.append(self._stop_by)
         return max(0.0, min(moments) - self._clock()) if moments else None
 
     def _on_signal(self, number: int) -> None:
-        if number in (signal.SIGTERM, signal.SIGINT):
-            self._stop(patient=not self._stopping)
+        match number:
+            case signal.SIGTERM | signal.SIGINT:
+                self._stop(patient=not self._stopping)
+            case signal.SIGHUP if not self._stopping:
+                self._reload()
+            case signal.SIGUSR1 if self._serving and not self._stopping:
+                self._restart()
+            case _:
+                pass
 
     def _on_time(self) -> None:
         now = self._clock()
-        for index, moment in list(self._restarts.items()):
+        for index, moment in list(self._again.items()):
             if moment <= now and not self._stopping:
-                del self._restarts[index]
+                del self._again[index]
                 self._start_gateway(index)
-        for child in self._children:
+        for child in self.children:
             if child.state is ChildState.STARTING and child.since + self._plan.start_s <= now:
                 child.failure = child.failure or {
                     "message": f"the {child.role} process was not ready after {self._plan.start_s:.0f} s"
                 }
                 child.kill()
         if self._stopping and now >= self._stop_by:
-            for child in self._children:
+            for child in self.children:
                 child.kill()
 
     # gateways
+
+    def _gateways(self, *, old: bool = False) -> list[Child]:
+        """Gateways that serve or are about to: of this life, or of the one before."""
+        return [
+            child
+            for child in self.children
+            if child.role == GATEWAY and child.old is old and child.state is not ChildState.DRAINING
+        ]
 
     def _start_gateway(self, index: int) -> None:
         fds = (self._plan.tcp_fd, self._plan.gateway_fd)
@@ -163,36 +197,96 @@ class Supervisor:
         self._start(GATEWAY, index, argv, fds)
 
     def _on_gateway_ready(self) -> None:
-        if self._serving or any(
-            child.state is not ChildState.READY for child in self._children if child.role == GATEWAY
-        ):
+        ready = [child for child in self._gateways() if child.state is ChildState.READY]
+        if len(ready) < self._plan.workers:
             return
-        if not is_healthy(self._plan.url):
-            self._fail({"message": f"the gateway at {self._plan.url} does not answer"})
-            return
-        self._serving = True
-        self._on_serving()
+        if not self._serving:
+            if not is_healthy(self._plan.url):
+                self._fail({"message": f"the gateway at {self._plan.url} does not answer"})
+                return
+            self._serving = True
+            self._on_serving()
+        elif self._handing_over:
+            for child in self.children:
+                if child.old and child.role in self._on_demand:
+                    self._let_go(child, self._on_demand[child.role])
+                elif child.old:
+                    child.drain(self._grace_s(child))
+            self._report_restart(None)
 
     def _on_gateway_end(self, child: Child) -> None:
-        if self._stopping:
+        if self._stopping or child.state is ChildState.DRAINING or child.old:
             return
         if not self._serving:
             self._fail(child.failure or {"message": "the gateway process ended while it was starting"})
+            return
+        if child.state is ChildState.STARTING and self._handing_over and self._gateways(old=True):
+            self._keep_the_old(child.failure or {"message": "the new gateway process ended while starting"})
             return
         lived_s = self._clock() - child.since
         backoff_s = self._backoff_s.get(child.index, 0.0)
         if child.failure is None and lived_s >= _STEADY_S:
             backoff_s = 0.0
-        self._restarts[child.index] = self._clock() + backoff_s
+        self._again[child.index] = self._clock() + backoff_s
         self._backoff_s[child.index] = min(_MAX_BACKOFF_S, max(_FIRST_BACKOFF_S, 2 * backoff_s))
+
+    def _restart(self) -> None:
+        if self._handing_over:
+            return  # one is under way
+        match self._renew():
+            case ServePlan() as plan:
+                self.next_plan = plan
+            case reason:
+                self._report_restart(reason)
+
+    def _keep_the_old(self, reason: Message) -> None:
+        """A restart that cannot be: those who served go on."""
+        for child in self._gateways():
+            child.state = ChildState.DRAINING
+            child.kill()
+        for child in self.children:
+            child.old = False
+        self._report_restart(reason)
+
+    def _report_restart(self, error: Message | None) -> None:
+        self._handing_over = False
+        self.restarts += 1
+        self.restart_error = error
+        self._log.write("error" if error else "info", "restarted", failure=(error or {}).get("message"))
+        self._on_change()
+
+    def _reload(self) -> None:
+        asked = [child for child in self._gateways() if child.state is ChildState.READY]
+        self.reload_error = None
+        self._reloading = {child.pid for child in asked if child.channel.send("reload")}
+        for child in self.children:
+            wanted = self._on_demand.get(child.role)
+            if wanted is not None and wanted.ends_on_reload:
+                self._let_go(child, wanted)
+        self._count_reload(None)
+
+    def _count_reload(self, pid: int | None) -> None:
+        """One gateway fewer to wait for; the reload is over when there is none."""
+        waited = pid in self._reloading
+        self._reloading.discard(pid or 0)
+        if (waited or pid is None) and not self._reloading:
+            self.reloads += 1
+            failure = (self.reload_error or {}).get("message")
+            self._log.write("error" if failure else "info", "reloaded", failure=failure)
+            self._on_change()
 
     # children on demand
 
     def _watch(self, wanted: OnDemand) -> None:
-        if wanted.fd not in self._selector.get_map():
+        served = any(
+            child.role == wanted.role and child.state is not ChildState.DRAINING for child in self.children
+        )
+        if not served and not self._stopping and wanted.fd not in self._selector.get_map():
             self._selector.register(wanted.fd, selectors.EVENT_READ, wanted)
 
     def _on_knock(self, wanted: OnDemand) -> None:
+        if self._stopping:
+            return
         refused_until, reason = self._refusals.get(wanted.role, (0.0, {}))
         if self._clock() < refused_until:
             refuse_pending(wanted.fd, wanted.role, reason)
@@ -201,11 +295,14 @@ class Supervisor:
         argv = (*wanted.argv, "--listen-fd", str(wanted.fd), "--idle-s", str(wanted.idle_s))
         self._start(wanted.role, 0, argv, (wanted.fd,))
 
+    def _let_go(self, child: Child, wanted: OnDemand) -> None:
+        """Let it end; whoever knocks from now on gets a successor."""
+        child.drain(self._grace_s(child))
+        self._watch(wanted)
+
     def _on_demand_end(self, child: Child) -> None:
-        if self._stopping:
-            return
         wanted = self._on_demand[child.role]
-        if child.state is ChildState.STARTING:
+        if child.state is ChildState.STARTING and not self._stopping:
             self._refuse(
                 wanted, child.failure or {"message": f"the {child.role} process could not be started"}
             )
@@ -225,18 +322,20 @@ class Supervisor:
         except OSError as error:
             self._log.write("error", "child_not_started", child=role, index=index, errno=error.errno)
             failure: Message = {"message": f"cannot start the {role} process: {error.strerror}"}
-            if role == GATEWAY and not self._serving:
-                self._fail(failure)
-            elif role == GATEWAY:
-                self._restarts[index] = self._clock() + _MAX_BACKOFF_S
-            else:
+            if role != GATEWAY:
                 self._refuse(self._on_demand[role], failure)
                 self._watch(self._on_demand[role])
+            elif not self._serving:
+                self._fail(failure)
+            elif self._handing_over and self._gateways(old=True):
+                self._keep_the_old(failure)
+            else:
+                self._again[index] = self._clock() + _MAX_BACKOFF_S
             return
-        self._children.append(child)
+        self.children.append(child)
         self._selector.register(child.channel, selectors.EVENT_READ, child)
         self._log.write("info", "child_started", child=role, index=index, child_pid=child.pid)
-        self._on_children(self._children)
+        self._on_change()
 
     def _on_channel(self, child: Child) -> None:
         messages = child.channel.receive()
@@ -251,52 +350,59 @@ class Supervisor:
             case "ready" if child.state is ChildState.STARTING:
                 child.state = ChildState.READY
                 self._log.write("info", "child_ready", child=child.role, child_pid=child.pid)
-                self._on_children(self._children)
+                self._on_change()
                 if child.role == GATEWAY:
                     self._on_gateway_ready()
             case "failed":
                 child.failure = message
-            case "idle":
-                child.drain(self._grace_s(child))
+            case "reloaded":
+                self.reload_error = message.get("error") or self.reload_error
+                self._count_reload(child.pid)
+            case "idle" if child.role in self._on_demand:
+                self._let_go(child, self._on_demand[child.role])
             case _:
                 pass
 
     def _reap(self) -> None:
-        for child in [one for one in self._children if one.process.poll() is not None]:
+        for child in [one for one in self.children if one.process.poll() is not None]:
             # Its last words may still be in the channel.
             for message in child.channel.receive() or ():
                 self._on_message(child, message)
             if child.channel in self._selector.get_map():
                 self._selector.unregister(child.channel)
             child.channel.close()
-            self._children.remove(child)
-            wanted = child.state is ChildState.DRAINING
+            self.children.remove(child)
             self._log.write(
-                "info" if wanted else "error",
+                "info" if child.state is ChildState.DRAINING else "error",
                 "child_ended",
                 child=child.role,
                 child_pid=child.pid,
                 exit=child.process.returncode,
                 failure=(child.failure or {}).get("message"),
             )
-            self._on_children(self._children)
+            self._on_change()
+            self._count_reload(child.pid)
             if child.role == GATEWAY:
                 self._on_gateway_end(child)
             else:
                 self._on_demand_end(child)
 
+    def _grace_s(self, child: Child) -> float:
+        wanted = self._on_demand.get(child.role)
+        return self._plan.drain_s if wanted is None else min(wanted.grace_s, self._plan.drain_s)
+
     # the end
 
     def _fail(self, failure: Message) -> None:
-        if self._failure is None:
-            self._failure = failure
+        if self.failure is None:
+            self.failure = failure
         self._stop(patient=False)
 
     def _stop(self, *, patient: bool) -> None:
         now = self._clock()
         if not self._stopping:
             self._stopping = True
-            self._restarts.clear()
+            self._again.clear()
             self._log.write("info", "stopping", patient=patient)
             # Nobody new: the children close their copies when they drain.
             for wanted in self._plan.on_demand:
@@ -305,15 +411,11 @@ class Supervisor:
             for fd in self._plan.listening_fds:
                 socket.close(fd)
         self._stop_by = now + self._plan.drain_s + _KILL_MARGIN_S if patient else now
-        for child in self._children:
+        for child in self.children:
             if patient:
                 child.drain(self._grace_s(child))
             else:
                 child.kill()
-
-    def _grace_s(self, child: Child) -> float:
-        wanted = self._on_demand.get(child.role)
-        return self._plan.drain_s if wanted is None else min(wanted.grace_s, self._plan.drain_s)
 
 
 def _noted(number: int, frame: object) -> None:

@@ -29,6 +29,20 @@ class ChildNote:
 
 
 @dataclass(frozen=True, slots=True)
+class Attempts:
+    """Restarts or reloads so far.
+
+    Attributes:
+        count: how many have been tried to their end.
+        message, hint: why the last one failed, or None.
+    """
+
+    count: int = 0
+    message: str | None = None
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonNote:
     """The content of `daemon.json`.
 
@@ -38,6 +52,7 @@ class DaemonNote:
         version: its version.
         since: seconds since the epoch when it began to serve.
         children: its children.
+        restarts, reloads: how the last ones went.
     """
 
     url: str
@@ -45,6 +60,8 @@ class DaemonNote:
     version: str
     since: float
     children: tuple[ChildNote, ...]
+    restarts: Attempts = Attempts()
+    reloads: Attempts = Attempts()
 
     @property
     def pid(self) -> int:
@@ -71,4 +88,13 @@ def _note(fields: dict[str, Any]) -> DaemonNote:
         version=str(fields["version"]),
         since=float(fields["since"]),
         children=tuple(ChildNote(**child) for child in fields["children"]),
+        restarts=_attempts(fields.get("restarts")),
+        reloads=_attempts(fields.get("reloads")),
     )
+
+
+def _attempts(fields: dict[str, Any] | None) -> Attempts:
+    if fields is None:
+        return Attempts()
+    error = fields["error"] or {}
+    return Attempts(int(fields["count"]), error.get("message"), error.get("hint"))
