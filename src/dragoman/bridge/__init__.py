@@ -1,0 +1,1 @@
+"""The bridge: one long-lived interactive Claude Code, driven round by round without guessing."""

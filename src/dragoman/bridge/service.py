@@ -1,0 +1,460 @@
+"""The bridge itself: one loop around one terminal, its hooks, its transcript, its mailbox and its guests."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from dragoman.bridge import timing
+from dragoman.bridge.asciicast import Recorder
+from dragoman.bridge.attach import AttachServer
+from dragoman.bridge.detector import Round, Seen, exit_words
+from dragoman.bridge.hooks import Hook
+from dragoman.bridge.mailbox import Mailbox, Request
+from dragoman.bridge.outcome import Outcome, Status
+from dragoman.bridge.reading import find_dialog, is_busy, is_ready
+from dragoman.bridge.rounds import Hands, Steps, pressing, sending
+from dragoman.bridge.screen import Screen, View
+from dragoman.bridge.terminal import Terminal
+from dragoman.bridge.timing import ScreenTiming
+from dragoman.bridge.transcript import Record, Transcript
+
+# After a crash a session is taken up again, but one that crashes at once is not tried for ever.
+_MAX_RESUMES = 3
+_RESUMES_WITHIN_S = 120.0
+# A person who types has the terminal to himself for this long after the last key.
+_TYPING_S = 5.0
+_STREAM_EVERY_S = 0.2
+_MAX_STREAM_BYTES = 1 << 20
+_STATE_EVERY_S = 1.0
+
+
+class HookSource(Protocol):
+    """Where hooks come from."""
+
+    seen_any: bool
+
+    def take(self) -> list[Hook]:
+        """New ones."""
+        ...
+
+
+@dataclass
+class Parts:
+    """Everything a bridge works with; tests pass their own.
+
+    Attributes:
+        start: starts Claude Code; True takes up the conversation again.
+        mailbox: where requests lie.
+        hooks: what Claude Code says.
+        transcript: what it writes.
+        cols, rows: size of the terminal.
+        screen: times of the screen fallback.
+        log: one line about what happened; no prompt, no answer.
+        started: told the process id of each Claude Code.
+        recorder: keeps the terminal, or None.
+        clock: seconds, monotonic.
+    """
+
+    start: Callable[[bool], Terminal]
+    mailbox: Mailbox
+    hooks: HookSource
+    transcript: Transcript
+    cols: int
+    rows: int
+    screen: ScreenTiming
+    log: Callable[[str], None]
+    started: Callable[[int | None], None] = lambda pid: None
+    recorder: Recorder | None = None
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass
+class _Work:
+    request: Request
+    steps: Steps
+    began: float
+    resumed: bool = False
+    streamed: tuple[str, ...] = ()
+    streamed_at: float = 0.0
+    stream_bytes: int = 0
+
+
+class BridgeService:
+    """One Claude Code, and everybody who wants something of it.
+
+    Args:
+        parts: what it works with.
+        identity: what `state.json` says about the bridge process.
+    """
+
+    def __init__(self, parts: Parts, identity: dict[str, Any]) -> None:
+        self._parts = parts
+        self._identity = identity
+        self._clock = parts.clock
+        self.attach: AttachServer | None = None
+        self._work: _Work | None = None
+        self._late: Round | None = None
+        self._finished: dict[str, Any] | None = None
+        self._status = "starting"
+        self._last: dict[str, Any] = {}
+        self._ready_since: float | None = None
+        self._resumes: list[float] = []
+        self._held = False
+        self._kept_typing = bytearray()
+        self._typed_at = float("-inf")
+        self._told_state: dict[str, Any] = {}
+        self._told_at = 0.0
+        self._open(resume=False)
+
+    @property
+    def status(self) -> str:
+        """`starting`, `ready`, `running`, or how the last round ended."""
+        return self._status
+
+    # ---- the loop
+
+    def run(self, stopped: Callable[[], bool], wake: list[int]) -> None:
+        """Serve until told to stop.
+
+        Args:
+            stopped: looked at once a turn.
+            wake: further descriptors to wake up for.
+        """
+        while not stopped():
+            self.wait(wake)
+            self.step()
+
+    def wait(self, wake: list[int]) -> None:
+        """Wait for bytes, at most a tick."""
+        tick_s = timing.TICK_S if self._active else timing.IDLE_TICK_S
+        number = self._terminal.fileno()
+        reading = [*wake, *([number] if number >= 0 and self._terminal.exit_code is None else [])]
+        writing: list[int] = []
+        if self.attach is not None:
+            more, writing = self.attach.filenos()
+            reading += more
+        try:
+            readable, writable, _ = select.select(reading, writing, [], tick_s)
+        except OSError:
+            return
+        if self.attach is not None:
+            self.attach.handle(readable, writable)
+
+    def step(self) -> None:
+        """One moment: read, look, act."""
+        seen = self._look()
+        if self._status == "starting":
+            self._starting(seen)
+        elif self._work is not None:
+            self._go_on(seen)
+        else:
+            self._between(seen)
+        if self._work is None and self._status != "starting":
+            request = next(self._parts.mailbox.requests(), None)
+            if request is not None:
+                self._begin(request)
+        self._tell_state()
+
+    def close(self) -> None:
+        """End Claude Code and everything it started; whoever waits is told."""
+        if self._work is not None:
+            self._answer(Outcome(status=Status.EXITED, error="the session was ended"))
+        self._terminal.close(timing.STOP_GRACE_S)
+        self._status = Status.EXITED
+        self._identity = self._identity | {"ended": True}
+        self._tell_state(force=True)
+        if self.attach is not None:
+            self.attach.close()
+        if self._parts.recorder is not None:
+            self._parts.recorder.close()
+
+    # ---- people
+
+    def person_typed(self, data: bytes) -> None:
+        """A person at an attached terminal typed."""
+        self._typed_at = self._clock()
+        if self._held:
+            self._kept_typing += data[:4096]
+        else:
+            self._terminal.write(data)
+
+    def resize(self, cols: int, rows: int) -> None:
+        """Follow the size of a typing person's terminal, between rounds only."""
+        if self._work is None and (cols, rows) != self._screen.size:
+            self._screen.resize(cols, rows)
+            self._terminal.resize(cols, rows)
+            if self._parts.recorder is not None:
+                self._parts.recorder.resized(self._clock() - self._opened_at, cols, rows)
+
+    def repaint(self) -> None:
+        """Make the program draw itself anew: a size that changes and changes back."""
+        cols, rows = self._screen.size
+        self._terminal.resize(cols - 1, rows)
+        self._terminal.resize(cols, rows)
+
+    def view(self) -> View:
+        """The screen now."""
+        return self._screen.view()
+
+    # ---- inside
+
+    @property
+    def _active(self) -> bool:
+        return self._work is not None or self._status == "starting"
+
+    def _open(self, *, resume: bool) -> None:
+        self._screen = Screen(self._parts.cols, self._parts.rows, self._answer_terminal)
+        self._terminal = self._parts.start(resume)
+        if not hasattr(self, "_opened_at"):
+            self._opened_at = self._clock()
+        self._last_output_at = self._clock()
+        self._status, self._ready_since, self._start_at = "starting", None, self._clock()
+        self._late = None
+        self._parts.started(self._terminal.pid)
+        self._parts.log(f"claude started pid={self._terminal.pid} resume={resume}")
+
+    def _answer_terminal(self, data: bytes) -> None:
+        self._terminal.write(data)
+
+    def _look(self) -> Seen:
+        data = self._terminal.read()
+        now = self._clock()
+        if data:
+            self._last_output_at = now
+            self._screen.feed(data)
+            if self.attach is not None:
+                self.attach.show(data)
+            if self._parts.recorder is not None:
+                self._parts.recorder.output(now - self._opened_at, data)
+        hooks = self._parts.hooks.take()
+        for hook in hooks:
+            self._parts.log(f"hook {hook.hook_event_name} prompt={hook.prompt_id}")
+            if hook.hook_event_name == "SessionStart" and hook.transcript_path:
+                # `/clear` begins another session in another file.
+                self._parts.transcript.follow(Path(hook.transcript_path))
+        records: list[Record] = self._parts.transcript.take() if self._active or self._late or hooks else []
+        # The very last bytes may still lie in the terminal when the process is gone already.
+        exit_code = None if data else self._terminal.exit_code
+        return Seen(
+            now,
+            self._screen.view(),
+            tuple(hooks),
+            tuple(records),
+            self._last_output_at,
+            exit_code,
+            self._parts.hooks.seen_any,
+        )
+
+    def _starting(self, seen: Seen) -> None:
+        dialog = find_dialog(seen.view)
+        settled = dialog is not None or is_ready(seen.view)
+        if seen.exit_code is not None:
+            self._ended(seen.exit_code)
+        elif settled:
+            self._ready_since = self._ready_since if self._ready_since is not None else seen.now
+            wait_s = timing.DIALOG_BY_SCREEN_S if dialog else timing.READY_STABLE_S
+            if seen.now - self._ready_since < wait_s:
+                return
+            self._status = Status.NEEDS_PERMISSION if dialog else "ready"
+            self._last = _question(seen) if dialog else {}
+            self._parts.log(f"{self._status} after {seen.now - self._start_at:.1f} s")
+        elif seen.now - self._start_at > timing.START_LIMIT_S:
+            self._status = Status.FAILED
+            self._last = {
+                "error": "Claude Code did not show its input box; dragoman attach shows its terminal"
+            }
+        else:
+            self._ready_since = None
+        if self._status != "starting" and self._work is not None:
+            self._after_start()
+
+    def _ended(self, code: int) -> None:
+        self._status = Status.EXITED
+        tail = [line for line in self._screen.view().lines if line.strip()][-6:]
+        self._last = {"exit_code": code, "error": exit_words(code), "last_lines": tail}
+        self._parts.log(f"claude ended code={code}")
+
+    def _begin(self, request: Request) -> None:
+        now = self._clock()
+        self._parts.log(
+            f"request {request.id} {request.kind} {len(request.prompt)} characters key={request.key}"
+        )
+        hands = Hands(self._terminal_write, self._hold, self._parts.screen)
+        if request.kind == "send":
+            steps = sending(request, hands)
+        else:
+            steps = pressing(request, hands, turn_open=self._late is not None)
+        self._work = _Work(request, steps, now)
+        if self._terminal.exit_code is not None:
+            if request.kind == "send" and self._may_resume(now):
+                self._work.resumed = True
+                self._terminal.close(0.0)
+                self._open(resume=True)
+            else:
+                self._answer(self._exited())
+            return
+        if now - self._typed_at < _TYPING_S:
+            self._answer(
+                Outcome(
+                    status=Status.BUSY,
+                    error="a person is typing in the attached terminal; nothing was typed",
+                )
+            )
+            return
+        self._first_step()
+
+    def _after_start(self) -> None:
+        if self._terminal.exit_code is not None:
+            self._answer(self._exited())
+        else:
+            self._first_step()
+
+    def _first_step(self) -> None:
+        assert self._work is not None
+        self._late, self._finished = None, None
+        self._status, self._last = "running", {}
+        next(self._work.steps)
+        # What is written before the request belongs to no round.
+        while self._parts.transcript.take():
+            pass
+
+    def _go_on(self, seen: Seen) -> None:
+        work = self._work
+        assert work is not None
+        if work.request.stream:
+            self._stream(work, seen)
+        try:
+            work.steps.send(seen)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            if outcome.status is Status.TIMEOUT:
+                self._late = Round(seen.now, float("inf"), seen.view, screen=self._parts.screen)
+            self._answer(outcome)
+            if outcome.status is Status.EXITED and seen.exit_code is not None:
+                self._ended(seen.exit_code)
+
+    def _between(self, seen: Seen) -> None:
+        if seen.exit_code is not None:
+            if self._status != Status.EXITED:
+                self._ended(seen.exit_code)
+            return
+        if self._late is not None:
+            outcome = self._late.observe(seen)
+            if outcome is not None:
+                self._finished = _as_result(outcome)
+                self._status, self._late = outcome.status, None
+                self._parts.log(f"late {outcome.status} by {outcome.source}")
+            return
+        # A person may have answered the question, or asked one; a start may have come to its box after all.
+        if self._status in ("ready", Status.NEEDS_PERMISSION, Status.FAILED):
+            dialog = find_dialog(seen.view)
+            if dialog is None and is_ready(seen.view) and self._status != Status.FAILED:
+                self._status, self._last = "ready", {}
+
+    def _may_resume(self, now: float) -> bool:
+        # A clean end was somebody's wish; anything else was an accident.
+        if self._terminal.exit_code == 0:
+            return False
+        self._resumes = [at for at in self._resumes if now - at < _RESUMES_WITHIN_S]
+        if len(self._resumes) >= _MAX_RESUMES:
+            return False
+        self._resumes.append(now)
+        return True
+
+    def _exited(self) -> Outcome:
+        code = self._terminal.exit_code
+        words = exit_words(code if code is not None else -1)
+        if code == 0:
+            words += "; end this Codex and start `dragoman lead` again"
+        return Outcome(status=Status.EXITED, exit_code=code, error=words)
+
+    def _answer(self, outcome: Outcome) -> None:
+        work = self._work
+        assert work is not None
+        result = _as_result(outcome)
+        if outcome.status is Status.EXITED and (outcome.exit_code or 0) != 0:
+            result["error"] = f"{outcome.error}; the next cc-send takes the same conversation up again"
+        if work.resumed:
+            result["resumed"] = True
+        self._parts.mailbox.answer(work.request.id, result)
+        self._parts.log(
+            f"result {work.request.id} {outcome.status} by {outcome.source} "
+            f"after {self._clock() - work.began:.2f} s"
+        )
+        work.steps.close()
+        self._work = None
+        self._status = outcome.status
+        self._last = {
+            key: result[key] for key in ("error", "exit_code", "options", "question") if key in result
+        }
+        self._tell_state(force=True)
+
+    def _terminal_write(self, data: bytes) -> None:
+        self._terminal.write(data)
+
+    def _hold(self, on: bool) -> None:
+        self._held = on
+        if not on and self._kept_typing:
+            self._terminal.write(bytes(self._kept_typing))
+            self._kept_typing.clear()
+
+    def _stream(self, work: _Work, seen: Seen) -> None:
+        if seen.now - work.streamed_at < _STREAM_EVERY_S or seen.view.lines == work.streamed:
+            return
+        known = set(work.streamed)
+        fresh = [line for line in seen.view.lines if line.strip() and line not in known]
+        work.streamed, work.streamed_at = seen.view.lines, seen.now
+        data = ("\n".join(fresh) + "\n").encode("utf-8", "replace") if fresh else b""
+        if data and work.stream_bytes + len(data) <= _MAX_STREAM_BYTES:
+            work.stream_bytes += len(data)
+            with (self._parts.mailbox.streams / f"{work.request.id}.log").open("ab") as file:
+                file.write(data)
+
+    def _tell_state(self, *, force: bool = False) -> None:
+        now = self._clock()
+        state = {
+            **self._identity,
+            "status": str(self._status),
+            "cc_pid": self._terminal.pid,
+            "request": self._work.request.id if self._work else None,
+            "busy": is_busy(self._screen.view()),
+            "hooks": self._parts.hooks.seen_any,
+            "watchers": self.attach.watchers if self.attach else 0,
+            **self._last,
+        }
+        if self._finished is not None:
+            state["finished"] = self._finished
+        if state == self._told_state or (
+            not force and now - self._told_at < _STATE_EVERY_S and self._same(state)
+        ):
+            return
+        self._told_state, self._told_at = state, now
+        self._parts.mailbox.write_state(state)
+
+    def _same(self, state: dict[str, Any]) -> bool:
+        # What flickers is told once a second; what somebody waits for is told at once.
+        return all(state.get(key) == self._told_state.get(key) for key in ("status", "request", "cc_pid"))
+
+
+def _as_result(outcome: Outcome) -> dict[str, Any]:
+    result: dict[str, Any] = msgspec.to_builtins(outcome)
+    if outcome.options:
+        result["suggested_keys"] = list(outcome.suggested_keys)
+    return result
+
+
+def _question(seen: Seen) -> dict[str, Any]:
+    dialog = find_dialog(seen.view)
+    if dialog is None:
+        return {}
+    return {
+        "question": dialog.text,
+        "options": [{"key": option.key, "label": option.label} for option in dialog.options],
+    }

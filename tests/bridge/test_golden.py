@@ -1,0 +1,59 @@
+"""Every recording of the real terminal ends each round as it must, with hooks and without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman.bridge.outcome import Outcome
+
+FIXTURES = Path(__file__).parent.parent / "fixtures" / "bridge"
+GOLDEN: dict[str, dict[str, list[dict[str, Any]]]] = json.loads((FIXTURES / "golden.json").read_text())
+Play = Callable[..., list[tuple[str, Outcome | None]]]
+
+MODES: dict[str, dict[str, bool]] = {
+    "hooks": {},
+    "transcript": {"hooks_work": False},
+    "screen": {"hooks_work": False, "transcript": False},
+}
+
+
+def as_golden(label: str, outcome: Outcome | None) -> dict[str, Any]:
+    if outcome is None:
+        return {"began": label, "status": None}
+    told: dict[str, Any] = {"began": label, "status": outcome.status.value, "source": outcome.source}
+    if outcome.options:
+        told["options"] = [f"{option.key} {option.label}" for option in outcome.options]
+        told["tool"] = outcome.tool
+    if outcome.error:
+        told["error"] = outcome.error
+    told["output"] = outcome.output
+    return told
+
+
+CASES = [(name, mode) for name, modes in GOLDEN.items() for mode in modes]
+
+
+@pytest.mark.parametrize(("name", "mode"), CASES, ids=[f"{name}-{mode}" for name, mode in CASES])
+def test_a_recorded_round_ends_with_its_status_options_and_text(name: str, mode: str, play: Play) -> None:
+    rounds = play(name, **MODES[mode])
+    assert [as_golden(*one) for one in rounds] == GOLDEN[name][mode]
+
+
+def test_every_recording_with_a_round_is_held_to_its_end() -> None:
+    recorded = {
+        path.stem for path in (FIXTURES / "terminal").glob("*.jsonl") if '"submit"' in path.read_text()
+    }
+    assert recorded == set(GOLDEN)
+
+
+def test_no_answer_that_shows_a_menu_is_taken_for_a_question(play: Play) -> None:
+    for name in ("329fs_markdown", "197_markdown"):
+        (label, outcome), *rest = play(name)
+        assert outcome is not None
+        assert (label, outcome.status.value, rest) == ("prompt", "completed", [])
+        assert "❯ 1. Yes" in outcome.output
