@@ -71,6 +71,19 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
         Command("stop", "dragoman.cli.serving:stop", "Drain the streams and stop"),
         Command("token", "dragoman.cli.serving:token", "Print or manage the tokens clients show"),
     ),
+    "The bridge": (
+        Command(
+            "lead", "dragoman.cli.lead:lead", "Let Codex lead one interactive Claude Code in this folder"
+        ),
+        Command("cc-send", "dragoman.cli.lead:cc_send", "Give Claude Code a prompt, wait for its turn's end"),
+        Command(
+            "cc-input", "dragoman.cli.lead:cc_input", "Press one key in Claude Code, wait for what follows"
+        ),
+        Command("cc-status", "dragoman.cli.lead:cc_status", "Say how the bridge stands"),
+        Command(
+            "migrate-supervisor", "dragoman.cli.lead:migrate", "Renew the lead's rules, keep your own words"
+        ),
+    ),
 }
 
 
