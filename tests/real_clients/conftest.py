@@ -13,7 +13,8 @@ A reply is a list of steps, each a table:
     {"cut": True}                      the connection ends here
     {"refuse": status, "headers": {}, "body": {}}  instead of all else
 
-The bytes of the three wires are written here once more, so that the translator cannot share a mistake with them.
+The bytes of the three wires are written here once more, so that the translator cannot share a mistake
+with them.
 """
 
 from __future__ import annotations
@@ -239,7 +240,11 @@ def chat_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
             name = asked.tool(step["call"])
             function = {"name": name, "arguments": ""}
             yield chunk(
-                {"tool_calls": [{"index": number, "id": step["id"], "type": "function", "function": function}]}
+                {
+                    "tool_calls": [
+                        {"index": number, "id": step["id"], "type": "function", "function": function}
+                    ]
+                }
             )
             for piece in _pieces(_arguments(asked, step, name)):
                 yield chunk({"tool_calls": [{"index": number, "function": {"arguments": piece}}]})
@@ -255,9 +260,7 @@ def messages_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
     finish, (fed, said) = _ending(reply)
     message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "up", "content": []}
     usage = {"input_tokens": fed, "output_tokens": 1}
-    yield _sse(
-        {"type": "message_start", "message": {**message, "stop_reason": None, "usage": usage}}
-    )
+    yield _sse({"type": "message_start", "message": {**message, "stop_reason": None, "usage": usage}})
     index = called = 0
     for step in reply:
         if (waits := _waits(step)) is not None:
@@ -627,5 +630,46 @@ def picture() -> bytes:
     """A PNG of one pixel."""
     return bytes.fromhex(
         "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
-        "0000000c4944415408d763f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
+        "0000000c49444154789c63f8cfc0000003010100c9fe92ef0000000049454e44ae426082"
     )
+
+
+# --- how providers refuse
+
+
+def _error(wire: Wire, message: str, *, kind: str, code: str | None) -> dict[str, Any]:
+    if wire == "messages":
+        return {"type": "error", "error": {"type": kind, "message": message}}
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+@pytest.fixture
+def too_long(bench: Bench) -> Reply:
+    """The prompt does not fit, in the words of the wire's own provider."""
+    message = {
+        "chat": "This model's maximum context length is 200000 tokens. However, you requested 250000 tokens.",
+        "messages": "prompt is too long: 250000 tokens > 200000 maximum",
+        "responses": "Your input exceeds the context window of this model. Please adjust your input.",
+    }[bench.wire]
+    body = _error(bench.wire, message, kind="invalid_request_error", code="context_length_exceeded")
+    return [{"refuse": 400, "body": body}]
+
+
+@pytest.fixture
+def used_up(bench: Bench) -> Reply:
+    """The quota window is used up, in the words of the wire's own provider."""
+    match bench.wire:
+        case "messages":
+            body = _error("messages", "Usage limit reached for 5 hours.", kind="rate_limit_error", code=None)
+            return [{"refuse": 429, "headers": {"retry-after": "7200"}, "body": body}]
+        case wire:
+            message = "You exceeded your current quota, please check your plan."
+            body = _error(wire, message, kind="insufficient_quota", code="insufficient_quota")
+            return [{"refuse": 429, "body": body}]
+
+
+@pytest.fixture
+def wait_an_hour(bench: Bench) -> Reply:
+    """Too many requests, and a wait nobody sits out."""
+    body = _error(bench.wire, "Rate limit reached.", kind="rate_limit_error", code="rate_limit_exceeded")
+    return [{"refuse": 429, "headers": {"retry-after": "3600"}, "body": body}]

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class Done:
         return next(event["thread_id"] for event in self.events if event["type"] == "thread.started")
 
     def assert_fine(self) -> Done:
-        assert (self.code, self.failure) == (0, None), self.events[-3:] + [self.stderr[-2000:]]
+        assert (self.code, self.failure) == (0, None), [*self.events[-3:], self.stderr[-2000:]]
         return self
 
 
@@ -65,7 +66,7 @@ class Codex:
         self.repository = folder / "repository"
         # Codex refuses to work with a home below the folder for temporary files, which the test's folder is.
         for made in (self.home, self.repository, folder / "tmp"):
-            made.mkdir()
+            made.mkdir(parents=True)
         self._env = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.home),
@@ -148,6 +149,18 @@ required = true
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+@pytest.fixture
+def make_codex(tmp_path: Path) -> Callable[..., Codex]:
+    """More than one Codex in a test, each against a bench of its own."""
+
+    def make(bench: Any, **configuration: Any) -> Codex:
+        made = Codex(bench, tmp_path / bench.wire)
+        made.configure(**configuration)
+        return made
+
+    return make
 
 
 @pytest.fixture

@@ -44,7 +44,12 @@ def test_a_shell_call_a_patch_and_two_calls_at_once_change_the_files(codex, upst
     assert done.said == ["Looking.", "Changed."]
     texts = {path.name: path.read_text() for path in folder.iterdir()}
     greeting = "hello, world\n"
-    assert texts == {"greeting.txt": greeting, "copy-a.txt": greeting, "new.txt": "made\n", "copy-b.txt": "made\n"}
+    assert texts == {
+        "greeting.txt": greeting,
+        "copy-a.txt": greeting,
+        "new.txt": "made\n",
+        "copy-b.txt": "made\n",
+    }
     last = upstream.asked[-1]
     assert list(last.results) == ["call_1", "call_2", "call_3", "call_4"] == list(last.calls)
     assert "hello" in last.results["call_1"]
