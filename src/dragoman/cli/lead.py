@@ -93,13 +93,17 @@ def _command(command: str | tuple[str, ...] | None) -> tuple[str | None, list[st
 
 
 def _passed_on(name: str, summary: str) -> click.Command:
+    """A command of the session: its words are read by the small program the lead's shell runs directly."""
+
     @click.command(name, context_settings=AS_IS, add_help_option=False, help=summary)
     @click.argument("words", nargs=-1, type=click.UNPROCESSED)
-    def command(words: Sequence[str]) -> int:
+    @AS_JSON
+    def command(words: Sequence[str], as_json: bool) -> int:
         from dragoman.bridge import client
 
         try:
-            return client.main([name, *words])
+            # Options first: the prompt may stand behind `--`.
+            return client.main([name, *(["--json"] if as_json else []), *words])
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else ExitCode.USAGE
 
