@@ -33,6 +33,7 @@ from dragoman.gateway.forward import ControlDoor
 from dragoman.gateway.runtime import Runtime, make_runtime
 from dragoman.gateway.spool import Spool
 from dragoman.gateway.transport import Transport
+from dragoman.process.limits import raise_open_files_limit
 from dragoman.process.prctl import forbid_inspection
 
 
@@ -106,6 +107,7 @@ async def serve_gateway(
 def main() -> None:
     """Entry of the process; its arguments come from the parent."""
     forbid_inspection()
+    raise_open_files_limit()
     arguments = child_arguments(sys.argv[1:], extra=["--tcp-fd", "--unix-fd", "--rehearsal-url"])
     channel = socket.socket(fileno=int(arguments.channel_fd))
     home = resolve_home(os.environ, Path(arguments.config))
