@@ -52,7 +52,7 @@ def user(*parts: Any) -> dict[str, Any]:
 
 
 def test_a_bare_string_is_one_user_turn() -> None:
-    assert decode(b'{"model":"m","input":"hi \\u00e9"}').turns == (User(parts=(Text(rb"hi \u00e9"),)),)
+    assert decode(b'{"model":"m","input":"hi \\u00e9"}').turns == (User(parts=(Text("hi é".encode()),)),)
 
 
 def test_a_message_needs_no_type_and_may_be_a_string() -> None:

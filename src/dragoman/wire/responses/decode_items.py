@@ -43,7 +43,9 @@ _GAP = b"\\n\\n"
 AUDIO_OMITTED = b"[audio omitted: it cannot be passed on]"
 
 
-class _Item(msgspec.Struct):
+class Item(msgspec.Struct):
+    """An entry of `input`, with the fields of all kinds that are acted on."""
+
     type: str = "message"
     role: str | None = None
     content: msgspec.Raw = ABSENT
@@ -78,14 +80,17 @@ class _ImageUrl(msgspec.Struct):
     detail: str | None = None
 
 
+class _Spelled(msgspec.Struct):
+    input: list[msgspec.Raw]
+
+
 class _Output(msgspec.Struct):
     content: msgspec.Raw = ABSENT
     success: bool | None = None
 
 
-_items = msgspec.json.Decoder(list[_Item])
 _parts = msgspec.json.Decoder(list[_Part])
-_raws = msgspec.json.Decoder(list[msgspec.Raw])
+_spelled = msgspec.json.Decoder(_Spelled)
 _image_url = msgspec.json.Decoder(_ImageUrl)
 _output = msgspec.json.Decoder(_Output)
 
@@ -97,8 +102,12 @@ _CALL_OUTPUTS: dict[str, CallKind] = {
 }
 
 
-def decode_input(value: msgspec.Raw) -> tuple[tuple[Turn, ...], list[Tool]]:
-    """Decode the `input` of a request.
+def turns_of(items: list[Item], body: bytes) -> tuple[tuple[Turn, ...], list[Tool]]:
+    """Group the items of a request into turns.
+
+    Args:
+        items: its `input`.
+        body: the whole body, from which items are taken that have to stay as they were spelled.
 
     Returns:
         the turns, and the tools declared inside the conversation.
@@ -106,10 +115,8 @@ def decode_input(value: msgspec.Raw) -> tuple[tuple[Turn, ...], list[Tool]]:
     Raises:
         BadRequest: with the JSON path of what is wrong.
     """
-    if (text := text_of(value)) is not None:
-        return ((User(parts=(Text(text),)),), [])
-    reader = _Reader(value)
-    for place, item in enumerate(read(_items, value, "$.input")):
+    reader = _Reader(body)
+    for place, item in enumerate(items):
         reader.take(item, place)
     return reader.finish(), reader.tools
 
@@ -117,9 +124,9 @@ def decode_input(value: msgspec.Raw) -> tuple[tuple[Turn, ...], list[Tool]]:
 class _Reader:
     """Groups items into turns."""
 
-    def __init__(self, value: msgspec.Raw) -> None:
+    def __init__(self, body: bytes) -> None:
         self.tools: list[Tool] = []
-        self._value = value
+        self._body = body
         self._raw_items: list[msgspec.Raw] | None = None
         self._turns: list[Turn] = []
         self._said: list[AssistantPart] = []
@@ -132,7 +139,7 @@ class _Reader:
         self._end_user()
         return tuple(self._turns)
 
-    def take(self, item: _Item, place: int) -> None:
+    def take(self, item: Item, place: int) -> None:
         """The next item."""
         path = f"$.input[{place}]"
         match item.type:
@@ -169,7 +176,7 @@ class _Reader:
     def _json(self, place: int) -> bytes:
         """An item as it was spelled."""
         if self._raw_items is None:
-            self._raw_items = _raws.decode(self._value)
+            self._raw_items = _spelled.decode(self._body).input
         return bytes(self._raw_items[place])
 
     def _end_assistant(self) -> None:
@@ -191,7 +198,7 @@ class _Reader:
         self._end_assistant()
         self._parts.extend(parts)
 
-    def _message(self, item: _Item, path: str) -> None:
+    def _message(self, item: Item, path: str) -> None:
         match item.role:
             case "user":
                 self._user(_content(item.content, f"{path}.content"))
@@ -209,7 +216,7 @@ class _Reader:
             case other:
                 raise BadRequest(f"Unknown role `{other}`", path=f"{path}.role")
 
-    def _result(self, item: _Item, place: int, kind: CallKind) -> None:
+    def _result(self, item: Item, place: int, kind: CallKind) -> None:
         path = f"$.input[{place}]"
         call_id = item.call_id or item.id
         if not call_id:
@@ -227,7 +234,7 @@ class _Reader:
             Result(call_id=call_id, parts=parts, is_error=is_error, kind=kind, name=item.name, json=json)
         )
 
-    def _found_tools(self, item: _Item, path: str) -> tuple[Part, ...]:
+    def _found_tools(self, item: Item, path: str) -> tuple[Part, ...]:
         """What a tool search found becomes callable; the model is told the names."""
         found = self._declare(item, path)
         names = ", ".join(safe_name(flat_name(tool.namespace, tool.name)) for tool in found)
@@ -235,14 +242,14 @@ class _Reader:
             Text(raw(f"Tools found, they can be called now: {names}" if names else "No tool was found.")),
         )
 
-    def _declare(self, item: _Item, path: str) -> list[Tool]:
+    def _declare(self, item: Item, path: str) -> list[Tool]:
         found = [
             tool for i, value in enumerate(item.tools or []) for tool in tools_of(value, f"{path}.tools[{i}]")
         ]
         self.tools.extend(found)
         return found
 
-    def _compaction(self, item: _Item, place: int) -> None:
+    def _compaction(self, item: Item, place: int) -> None:
         summary = compaction.unwrap(item.encrypted_content or "")
         if summary is not None:
             self._user(summary.parts)
@@ -253,7 +260,7 @@ class _Reader:
 # --- items
 
 
-def _reasoning(item: _Item, path: str) -> Reasoning | None:
+def _reasoning(item: Item, path: str) -> Reasoning | None:
     """A reasoning item: an envelope gives the whole thought back, a foreign blob stays a blob."""
     blob = item.encrypted_content or ""
     if envelope.is_envelope(blob):
@@ -275,7 +282,7 @@ def _texts(value: msgspec.Raw, path: str) -> list[RawText]:
     return [text for text in texts if text]
 
 
-def _call(item: _Item, path: str) -> Call:
+def _call(item: Item, path: str) -> Call:
     call_id = item.call_id or item.id
     if not call_id:
         raise BadRequest("A tool call needs an id", path=f"{path}.call_id")
@@ -295,7 +302,7 @@ def _call(item: _Item, path: str) -> Call:
     )
 
 
-def _built_in(item: _Item, kind: CallKind, name: str, value: msgspec.Raw, path: str) -> Call:
+def _built_in(item: Item, kind: CallKind, name: str, value: msgspec.Raw, path: str) -> Call:
     call_id = item.call_id or item.id
     if not call_id:
         raise BadRequest("A tool call needs an id", path=f"{path}.call_id")

@@ -21,7 +21,11 @@ from dragoman.wire.turns import (
     Request,
     Text,
     Thinking,
+    Tool,
     ToolChoice,
+    Turn,
+    User,
+    raw,
 )
 
 _SAMPLING = ("temperature", "top_p")
@@ -51,7 +55,7 @@ class _TextConfig(msgspec.Struct):
 
 class _Body(msgspec.Struct):
     model: str
-    input: msgspec.Raw = ABSENT
+    input: list[decode_items.Item] | str | None = None
     instructions: msgspec.Raw = ABSENT
     tools: list[msgspec.Raw] | None = None
     tool_choice: msgspec.Raw = ABSENT
@@ -92,15 +96,21 @@ def decode(body: bytes) -> Request:
     """
     fields = read(_body, body)
     _refuse_stored(fields)
-    if not is_set(fields.input):
-        raise BadRequest("The request has no input", path="$.input")
-    turns, found_tools = decode_items.decode_input(fields.input)
+    turns: tuple[Turn, ...]
+    found_tools: list[Tool] = []
+    match fields.input:
+        case None:
+            raise BadRequest("The request has no input", path="$.input")
+        case str(text):
+            turns = (User(parts=(Text(raw(text)),)),)
+        case items:
+            turns, found_tools = decode_items.turns_of(items, body)
     declared = [
         tool
         for i, value in enumerate(fields.tools or [])
         for tool in decode_tools.tools_of(value, f"$.tools[{i}]")
     ]
-    text = fields.text or _TextConfig()
+    config = fields.text or _TextConfig()
     return Request(
         wire="responses",
         model=fields.model,
@@ -113,8 +123,8 @@ def decode(body: bytes) -> Request:
         thinking=_thinking(fields.reasoning),
         max_output_tokens=fields.max_output_tokens,
         sampling=_sampling(fields),
-        format=_format(text.format),
-        verbosity=text.verbosity,
+        format=_format(config.format),
+        verbosity=config.verbosity,
         cache_key=fields.prompt_cache_key,
         user=fields.safety_identifier or fields.user,
         service_tier=fields.service_tier,
