@@ -14,6 +14,7 @@ from dragoman.config.paths import Home, resolve_home
 from dragoman.errors import ExitCode
 
 if TYPE_CHECKING:
+    from dragoman.bridge.session import SessionFolder
     from dragoman.config.schema import Config
 
 AS_IS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
@@ -134,3 +135,156 @@ def migrate(as_json: bool) -> None:
         return
     for one in done:
         click.echo(f"{folder / one.name}: {one.what}" + (f", as it was: {one.backup}" if one.backup else ""))
+
+
+@click.command("attach")
+@click.argument("session", required=False)
+@click.option("--type", "typing", is_flag=True, help="Type too; without it you only watch.")
+@click.option("--fit", is_flag=True, help="With --type: make the session's terminal as large as yours.")
+def attach(session: str | None, typing: bool, fit: bool) -> int:
+    """Join the terminal of a session that runs. ctrl-] leaves; the session goes on."""
+    from dragoman.bridge.join import Seat, connect
+    from dragoman.bridge.join import attach as join
+
+    folder = _session(resolve_home(os.environ), session)
+    connection = connect(folder.attach_socket)
+    how = "you can type" if typing else "you only watch (--type to type)"
+    _say(f"session {folder.path.name}: {how}; ctrl-] leaves")
+    seat = Seat(sys.stdin.fileno(), sys.stdout.fileno())
+    ended = join(connection, seat, "type" if typing else "watch", follow_size=fit)
+    _say("the session ended" if ended == "ended" else "left; the session goes on")
+    return ExitCode.OK
+
+
+def _session(home: Home, name: str | None, *, running: bool = True) -> SessionFolder:
+    """The session of that name (or the first letters of it), else the newest one that runs."""
+    from dragoman.bridge.mailbox import Mailbox
+    from dragoman.bridge.session import SessionUnknown, open_sessions
+
+    found = [one for one in open_sessions(home) if name is None or one.path.name.startswith(name)]
+    if running:
+        found = [one for one in found if Mailbox(one.bridge).bridge_lives()]
+    if not found:
+        what = f"no session {name}" if name else "no session"
+        raise SessionUnknown(
+            f"{what} {'runs' if running else 'is there'}", hint="start one with `dragoman lead`"
+        )
+    return found[0]
+
+
+@click.group("bridge")
+def bridge() -> None:
+    """Settings, sessions and recordings of the bridge."""
+
+
+@bridge.command("sessions")
+@AS_JSON
+def show_sessions(as_json: bool) -> None:
+    """List sessions, the newest first."""
+    from dragoman.bridge.mailbox import Mailbox
+    from dragoman.bridge.session import SessionUnknown, open_sessions
+    from dragoman.cli.render import show_json
+
+    rows: list[dict[str, object]] = []
+    for folder in open_sessions(resolve_home(os.environ)):
+        try:
+            session = folder.read()
+        except SessionUnknown:
+            continue
+        mailbox = Mailbox(folder.bridge)
+        state = mailbox.read_state() or {}
+        rows.append(
+            {
+                "session_id": session.session_id,
+                "runs": mailbox.bridge_lives(),
+                "status": state.get("status"),
+                "project_path": session.project_path,
+                "claude_session_id": session.claude_session_id,
+            }
+        )
+    if as_json:
+        show_json({"sessions": rows})
+        return
+    if not rows:
+        click.echo("no sessions yet\n  next: dragoman lead")
+    for row in rows:
+        runs = "runs" if row["runs"] else "ended"
+        click.echo(f"{row['session_id']}  {runs:<5}  {row['status'] or '-'}  {row['project_path']}")
+
+
+@bridge.command("export")
+@click.argument("session", required=False)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="F", help="Where to write it.")
+@AS_JSON
+def export(session: str | None, output: Path | None, as_json: bool) -> None:
+    """Write a session's terminal as an asciicast, with all that was to be seen (play it with asciinema)."""
+    from dragoman.bridge.session import SessionUnknown
+    from dragoman.cli.render import show_json
+    from dragoman.config.files import write_private_file
+
+    folder = _session(resolve_home(os.environ), session, running=False)
+    try:
+        content = folder.recording.read_bytes()
+    except OSError as error:
+        raise SessionUnknown(f"session {folder.path.name} has no recording: {error.strerror}") from None
+    target = output or Path(f"{folder.path.name}.cast")
+    write_private_file(target.absolute(), content)
+    if as_json:
+        show_json({"session_id": folder.path.name, "file": str(target.absolute()), "bytes": len(content)})
+    else:
+        click.echo(f"{target}: {len(content):,} bytes")
+
+
+@bridge.group("config")
+def bridge_config() -> None:
+    """The `[bridge]` section of dragoman.toml."""
+
+
+@bridge_config.command("show")
+@AS_JSON
+def show_config(as_json: bool) -> None:
+    """Print the settings in force."""
+    import msgspec
+
+    from dragoman.cli.render import show_json
+    from dragoman.config.load import load_config
+
+    home = resolve_home(os.environ)
+    config = load_config(home, os.environ)
+    values = msgspec.to_builtins(config.bridge) | {"supervisor_home": str(supervisor_home(home, config))}
+    if as_json:
+        show_json(values)
+        return
+    for key, value in values.items():
+        click.echo(f"{key} = {'(found on PATH)' if value is None else value}")
+
+
+@bridge_config.command("path")
+@AS_JSON
+def config_path(as_json: bool) -> None:
+    """Print the file they stand in."""
+    from dragoman.cli.render import show_json
+
+    file = resolve_home(os.environ).config_file
+    show_json({"path": str(file)}) if as_json else click.echo(file)
+
+
+@bridge_config.command("reset")
+@AS_JSON
+def reset_config(as_json: bool) -> None:
+    """Take the `[bridge]` section out of the file; everything else in it stays as it is."""
+    from dragoman.bridge.settings import without_bridge_section
+    from dragoman.cli.render import show_json
+    from dragoman.config.files import read_small_file, write_private_file
+
+    file = resolve_home(os.environ).config_file
+    old = read_small_file(file) or b""
+    new = without_bridge_section(old)
+    if new != old:
+        write_private_file(file, new)
+    if as_json:
+        show_json({"path": str(file), "changed": new != old})
+    else:
+        click.echo(
+            f"{file}: " + ("the [bridge] section is gone" if new != old else "has no [bridge] section")
+        )
