@@ -12,7 +12,7 @@ import msgspec
 
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.ids import MAX_STRICT_CHARS, strict_id
-from dragoman.wire.tools import ToolTable, arguments_object, arguments_text, wrap_freeform
+from dragoman.wire.tools import ToolTable, arguments_text, holds_object, wrap_freeform
 from dragoman.wire.turns import (
     Assistant,
     AssistantPart,
@@ -120,26 +120,31 @@ class InputWriter:
     def _call(self, call: Call) -> Fields:
         name = self._tools.upstream_name(call.name, call.namespace)
         call_id = self._call_id(call.id)
-        if call.kind == "freeform":
-            if not self._tools.is_wrapped(name) and self._dialect.freeform_tools:
-                return {
-                    "type": "custom_tool_call",
-                    "call_id": call_id,
-                    "name": name,
-                    "input": quoted(arguments_text(call)),
-                }
-            arguments = raw(wrap_freeform(arguments_text(call)).decode("utf-8", "replace"))
-        else:
-            arguments = self._arguments(call)
-        return {"type": "function_call", "call_id": call_id, "name": name, "arguments": quoted(arguments)}
+        if call.kind == "freeform" and self._dialect.freeform_tools and not self._tools.is_wrapped(name):
+            return {
+                "type": "custom_tool_call",
+                "call_id": call_id,
+                "name": name,
+                "input": quoted(arguments_text(call)),
+            }
+        return {
+            "type": "function_call",
+            "call_id": call_id,
+            "name": name,
+            "arguments": self._arguments(call),
+        }
 
-    def _arguments(self, call: Call) -> RawText:
-        text = arguments_text(call)
-        if not text.strip():
-            return b"{}"
-        if self._dialect.valid_arguments and arguments_object(call) is None:
-            return raw((b'{"_raw":"' + text + b'"}').decode("utf-8", "replace"))
-        return text
+    def _arguments(self, call: Call) -> str | msgspec.Raw:
+        """Arguments as a JSON string; malformed ones are wrapped where the upstream parses them."""
+        if call.arguments_json is not None:
+            return call.arguments_json.decode("utf-8", "replace")
+        if call.kind == "freeform":
+            return wrap_freeform(call.arguments).decode("utf-8", "replace")
+        if not call.arguments.strip():
+            return "{}"
+        if self._dialect.valid_arguments and not holds_object(call):
+            return (b'{"_raw":"' + call.arguments + b'"}').decode("utf-8", "replace")
+        return quoted(call.arguments)
 
     def _call_id(self, call_id: str) -> str:
         if self._dialect.strict_ids or len(call_id) > MAX_STRICT_CHARS:
