@@ -69,6 +69,11 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
         Command("serve", "dragoman.cli.serving:serve", "Run the gateway in the foreground"),
         Command("status", "dragoman.cli.serving:status", "Say what is running, where, and since when"),
         Command("stop", "dragoman.cli.serving:stop", "Drain the streams and stop"),
+        Command(
+            "restart", "dragoman.cli.serving:restart", "Start new gateways on the same port; no stream is cut"
+        ),
+        Command("reload", "dragoman.cli.serving:reload", "Take a changed configuration in; no stream is cut"),
+        Command("logs", "dragoman.cli.serving:logs", "Show what the daemon wrote down"),
         Command("token", "dragoman.cli.serving:token", "Print or manage the tokens clients show"),
     ),
     "The bridge": (
