@@ -319,10 +319,12 @@ def _built_in(item: Item, kind: CallKind, name: str, value: msgspec.Raw, path: s
 
 def _output_parts(value: msgspec.Raw, path: str) -> tuple[tuple[Part, ...], bool]:
     """A tool's output: a text, a list of parts, or an object around either; all else is shown as JSON."""
+    if (text := text_of(value)) is not None:
+        return (Text(text),), False
     match kind_of(value):
         case "nothing" | "null":
             return (), False
-        case "str" | "array":
+        case "array":
             return tuple(_content(value, path)), False
         case "object":
             found = read(_output, value, path)
