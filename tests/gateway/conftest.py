@@ -227,6 +227,14 @@ def json_answer(value: Any, status: str = "200 OK", headers: tuple[tuple[str, st
 
 
 class _Server(uvicorn.Server):
+    """Uvicorn that is told to leave instead of looking ten times a second."""
+
+    leave: asyncio.Event
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self.leave.wait()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -316,6 +324,7 @@ async def served(
     sock = socket.create_server(("127.0.0.1", 0))
     app = gateway.data_plane_app if data_plane_only else gateway.app
     server = _Server(server_config(app, timeout_graceful_shutdown=1))
+    server.leave = asyncio.Event()
     task = asyncio.create_task(server.serve(sockets=[sock]))
     await until(lambda: server.started)
     client = Transport()
@@ -324,6 +333,7 @@ async def served(
     finally:
         await client.aclose()
         server.should_exit = True
+        server.leave.set()
         await task
         await gateway.aclose()
 

@@ -120,6 +120,7 @@ def test_control_that_does_not_come_is_a_503_with_the_way_out(
 ) -> None:
     async def run() -> None:
         socket = tmp_path / "control.sock"
+        mute = None
         if listening:  # the parent listens, nobody accepts
             import socket as sockets
 
@@ -132,7 +133,7 @@ def test_control_that_does_not_come_is_a_503_with_the_way_out(
             assert "dragoman logs" in answer.decode()
             status, _, _ = await served.ask("/health")
             assert status == 200
-        if listening:
+        if mute is not None:
             mute.close()
 
     kit.run(run)

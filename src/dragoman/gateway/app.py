@@ -17,8 +17,8 @@ from dragoman.wire.errors import BadRequest
 from dragoman.wire.translate import decode_request
 
 from .asgi import App, Receive, Scope, Send
-from .attempt import Conversation
 from .bodies import read_body
+from .conversation import Conversation
 from .counting import count_tokens
 from .departure import ClientLeft, Departure
 from .exchange import Exchange, Means

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from dragoman.errors import DragomanError
 from dragoman.wire import translate
@@ -16,14 +15,12 @@ from dragoman.wire.meter import UsageMeter
 from dragoman.wire.splice import ModelRewriter, splice_model
 from dragoman.wire.tools import ToolEntry
 from dragoman.wire.translate import EncodedRequest, StreamEncoder
-from dragoman.wire.turns import Recall, Request, Wire
 
-from .asgi import Headers, Send
-from .departure import Departure
-from .incoming import Incoming
+from .asgi import Headers
+from .conversation import Conversation
 from .legs import Leg, PassThrough, Translation
 from .outgoing import outgoing_request, shown_headers
-from .pulse import SILENCE_S, Pulse
+from .pulse import Pulse
 from .replies import send_head, send_whole
 from .routes import Route
 from .transport import Answer, Timeouts, Transport, TransportError
@@ -58,67 +55,6 @@ class AttemptFailed(Exception):
         super().__init__(failure.message)
         self.failure = failure
         self.answered = answered
-
-
-@dataclass(slots=True)
-class Conversation:
-    """A client's request through all its attempts.
-
-    Attributes:
-        incoming, body: as they came.
-        model, stream: what the body asks for.
-        send: ASGI's.
-        departure: the watch over the client.
-        response_id: letters and digits of the ids the client sees.
-        created_at: Unix seconds.
-        recall: the session's memory of reasoning.
-        silence_s: how long a client hears nothing before a sign of life.
-        request: the body decoded, once an attempt needed it.
-        encoder: the client's stream, once it has been begun.
-        committed: the answer's head has been sent: from here on errors are told inside the stream.
-        usage, said: what the answer cost, as far as known.
-        first_byte_at: monotonic seconds of the first content sent.
-        finished_at: monotonic seconds when the answer was complete.
-        own_s: time that was our own work.
-        shims: what was changed on purpose for the last attempt.
-    """
-
-    incoming: Incoming
-    body: bytes
-    send: Send
-    departure: Departure
-    response_id: str
-    created_at: int
-    model: str = ""
-    stream: bool = False
-    recall: Recall | None = None
-    silence_s: float = SILENCE_S
-    request: Request | None = None
-    encoder: StreamEncoder | None = None
-    committed: bool = False
-    usage: Usage | None = None
-    said: int = 0
-    first_byte_at: float | None = None
-    finished_at: float | None = None
-    own_s: float = 0.0
-    shims: tuple[str, ...] = ()
-    failure: Failure | None = None
-    clock: Callable[[], float] = field(default=lambda: asyncio.get_running_loop().time())
-
-    @property
-    def wire(self) -> Wire:
-        """The client's wire."""
-        return self.incoming.wire
-
-    def decoded(self) -> Request:
-        """The body as a request, decoded once.
-
-        Raises:
-            BadRequest: it cannot be read.
-        """
-        if self.request is None:
-            self.request = translate.decode_request(self.wire, self.body)
-        return self.request
 
 
 class Attempt:
@@ -248,7 +184,7 @@ class Attempt:
 
     async def _stream(self, answer: Answer) -> None:
         leg = self._leg()
-        pulse = Pulse(answer, every_s=self._talk.silence_s)
+        pulse = Pulse(answer, loop=answer.loop, every_s=self._talk.silence_s)
         try:
             await self._pump(answer, leg, pulse)
         finally:

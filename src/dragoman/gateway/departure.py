@@ -34,8 +34,9 @@ class Departure:
         self._settled = True
 
     def __enter__(self) -> Departure:
-        self._task = asyncio.current_task()
-        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task(loop)
+        self._watcher = loop.create_task(self._watch())
         return self
 
     def __exit__(

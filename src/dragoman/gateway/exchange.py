@@ -12,14 +12,17 @@ import msgspec
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.encode_error import encode_error
 from dragoman.wire.errors import BadRequest, Failure, FailureCode, failure
+from dragoman.wire.events import Usage
 from dragoman.wire.translate import peek_request
 
-from .attempt import Attempt, AttemptFailed, Conversation
+from .attempt import Attempt, AttemptFailed
+from .conversation import Conversation
+from .counting import count_text, count_tokens
 from .keys import Key, KeysExhausted, KeyStates
 from .legs import failure_frame
 from .replies import Refusal, send_error_answer, send_refusal
 from .routes import Route, RouteTable, UnknownModel
-from .spool import Outcome, UsageRow
+from .spool import Outcome, UsageRow, UsageSource
 from .transport import Transport
 
 # What another provider may do better: the request is fine, this place is not.
@@ -126,6 +129,13 @@ class Exchange:
                     Refusal(403, "model_not_allowed", f"This token may not ask for the model {shown!r}.")
                 )
             route = self._means.routes.resolve(peek.model, talk.wire)
+            if len(talk.body) > route.max_body_bytes:
+                limit_mb = route.max_body_bytes / (1 << 20)
+                return await self._refuse(
+                    Refusal(
+                        413, "body_too_large", f"{route.provider!r} takes no request over {limit_mb:g} MiB."
+                    )
+                )
             if not route.known:
                 self._means.note("unknown_model", model=peek.model[:100], provider=route.provider)
             found = await self._ask_in_turn(route)
@@ -287,10 +297,21 @@ class Exchange:
 
     # --- the row
 
+    def _usage(self, outcome: Outcome) -> tuple[Usage | None, UsageSource]:
+        """What it cost: as the provider says, else an estimate for a whole answer, else nothing."""
+        talk = self._talk
+        if talk.usage is not None:
+            return talk.usage, "reported"
+        if outcome != "ok" or talk.request is None or not talk.said:
+            return None, "none"
+        return Usage(
+            input_tokens=count_tokens(talk.request), output_tokens=count_text(talk.said)
+        ), "estimated"
+
     def _write_row(self, outcome: Outcome) -> None:
         talk, incoming, route = self._talk, self._talk.incoming, self._route
         now = talk.finished_at or talk.clock()
-        usage = talk.usage
+        usage, source = self._usage(outcome)
         token = incoming.token
         self._record(
             UsageRow(
@@ -313,7 +334,7 @@ class Exchange:
                 cache_write_tokens=usage.cache_write_tokens if usage is not None else 0,
                 output_tokens=usage.output_tokens if usage is not None else 0,
                 reasoning_tokens=usage.reasoning_tokens if usage is not None else 0,
-                usage_source="reported" if usage is not None else "none",
+                usage_source=source,
                 status=incoming.status,
                 outcome=outcome,
                 failure=talk.failure.code if talk.failure is not None else None,

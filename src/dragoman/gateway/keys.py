@@ -42,17 +42,18 @@ class Key:
         label: where it comes from, for people and the ledger; never the key.
         secret: the key; None for a provider that needs none.
         max_concurrency: requests at a time; None is no limit.
+        id: names the key's files and state without showing it.
     """
 
     provider: str
     label: str
     secret: str | None = field(repr=False)
     max_concurrency: int | None = None
+    id: str = field(init=False, repr=False)
 
-    @property
-    def id(self) -> str:
-        """Names the key's files and state without showing it."""
-        return hashlib.sha256(f"{self.provider}\0{self.secret or ''}".encode()).hexdigest()[:20]
+    def __post_init__(self) -> None:
+        digest = hashlib.sha256(f"{self.provider}\0{self.secret or ''}".encode()).hexdigest()
+        object.__setattr__(self, "id", digest[:20])
 
 
 class KeysExhausted(Exception):

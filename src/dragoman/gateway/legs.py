@@ -37,7 +37,7 @@ class Leg(Protocol):
         finished: the answer's end has passed, good or bad.
         failure: why it ended badly, as the upstream said it inside its stream.
         usage: the last usage seen.
-        said: bytes of text, reasoning and arguments that passed, for an estimate when no usage comes.
+        said: bytes of text, reasoning and arguments that were translated, for an estimate without usage.
     """
 
     content: bool
@@ -186,7 +186,6 @@ class PassThrough(_Meter):
 
     def _read_along(self, data: bytes) -> None:
         self._meter.feed(data)
-        self.said += len(data)
         if not self.content and (self._meter.content_seen or _CONTENT[self._wire].search(data)):
             self.content = True
         self._take()

@@ -19,10 +19,12 @@ class Pulse:
 
     __slots__ = ("_answer", "_every_s", "_last_at", "_loop", "_timer")
 
-    def __init__(self, answer: Answer, *, every_s: float = SILENCE_S) -> None:
+    def __init__(
+        self, answer: Answer, *, loop: asyncio.AbstractEventLoop, every_s: float = SILENCE_S
+    ) -> None:
         self._answer = answer
         self._every_s = every_s
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop
         self._last_at = self._loop.time()
         self._timer = self._loop.call_later(every_s, self._tick)
 

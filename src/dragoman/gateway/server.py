@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import gc
+from typing import Any, cast
 
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -25,12 +27,59 @@ _TOO_LARGE_BODY = (
 _LINGER_S = 1.0
 
 
+class HeadCork:
+    """A transport that lets an answer's head leave together with what follows it in the same moment.
+
+    Uvicorn writes the head by itself; joined, head and first event are one segment, one system call and one
+    wake-up of the client.
+    """
+
+    __slots__ = ("_head", "_loop", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Write, or hold a head for the moment."""
+        if self._head:
+            data, self._head = self._head + data, b""
+        elif data.startswith(b"HTTP/1.1 "):
+            self._head = data
+            self._loop.call_soon(self.flush)
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Write a head nothing followed."""
+        if self._head:
+            head, self._head = self._head, b""
+            self._transport.write(head)
+
+    def write_eof(self) -> None:
+        """Write what is held, then end our half."""
+        self.flush()
+        self._transport.write_eof()
+
+    def close(self) -> None:
+        """Write what is held, then close."""
+        self.flush()
+        self._transport.close()
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """Uvicorn's protocol with a limit on headers, which httptools collects without one."""
+    """Uvicorn's protocol with a limit on headers, which httptools collects without one, and corked heads."""
 
     _head_bytes = 0
     _in_head = True
     _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(cast("asyncio.Transport", HeadCork(transport, self.loop)))
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -77,6 +126,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """The application answers upgrades itself (426); there is nothing to warn about."""
+
+
+def calm_collector() -> None:
+    """Let the garbage collector pass over what lives for ever and look less often at what does not.
+
+    To be called once everything is set up. A request makes next to no cycles; with the defaults the collector
+    took an eighth of the CPU of a hundred paced streams (CPython 3.11).
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 100)
 
 
 def server_config(app: App, **options: Any) -> Config:

@@ -38,6 +38,7 @@ class Answer:
         headers: lower-case names in the order they came.
         reused: True when the connection had served another exchange before.
         origin: where it came from.
+        loop: the event loop it arrives on.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class Answer:
         "_waiter",
         "began",
         "headers",
+        "loop",
         "origin",
         "reused",
         "status",
@@ -90,7 +92,7 @@ class Answer:
         self.reused = reused
         self.began = False
         self._connection = connection
-        self._loop = loop
+        self.loop = self._loop = loop
         self._limits = limits
         self._timeouts = timeouts
         self._no_body = no_body
@@ -240,7 +242,7 @@ class Answer:
         if self._failure is not None:
             self._connection.abort()
         elif self._complete:
-            self._parser = None  # it holds us: without this every answer would be a reference cycle
+            self._parser = None  # it holds us, and would keep every answer until the next collection
             self._stop_timer()
             self._resume()
             self._connection.release(reusable=self._keep_alive and not self._extra)
@@ -364,6 +366,7 @@ class Answer:
         if self._failure is None and not self._complete:
             failure.began = self.began
             self._failure = failure
+            self._parser = None
             self._stop_timer()
             self._wake()
 

@@ -59,6 +59,7 @@ class Transport:
         self._limits = limits or Limits()
         self._tls = tls
         self._pool: Pool | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], *, limits: Limits | None = None) -> Transport:
@@ -84,16 +85,16 @@ class Transport:
             BadAddress: the request cannot be written as it is.
             TransportError: no answer came.
         """
-        pool = self._ready_pool()
+        loop, pool = self._ready()
         path = Path(request.origin, self._proxies.choose(request.origin))
         head = _head(request, path)
         connection = pool.take(path)
         if connection is not None:
-            started_at = asyncio.get_running_loop().time()
+            started_at = loop.time()
             try:
                 return await self._exchange(connection, request, head, timeouts, reused=True)
             except ConnectionDropped:
-                if asyncio.get_running_loop().time() - started_at > self._limits.stale_window_s:
+                if loop.time() - started_at > self._limits.stale_window_s:
                     raise
         connection = await dial(path, await self._tls_for(path), timeout_s=timeouts.connect_s)
         pool.adopt(path, connection)
@@ -101,7 +102,7 @@ class Transport:
 
     async def warm(self, origin: Origin, *, timeout_s: float = 5.0) -> bool:
         """Make one idle connection, so that the next request pays no handshake; False when that failed."""
-        pool = self._ready_pool()
+        _, pool = self._ready()
         path = Path(origin, self._proxies.choose(origin))
         try:
             connection = await dial(path, await self._tls_for(path), timeout_s=timeout_s)
@@ -123,7 +124,7 @@ class Transport:
         answer = Answer(
             connection,
             request.origin,
-            loop=asyncio.get_running_loop(),
+            loop=self._ready()[0],
             limits=self._limits,
             timeouts=timeouts,
             reused=reused,
@@ -137,14 +138,14 @@ class Transport:
             raise
         return answer
 
-    def _ready_pool(self) -> Pool:
-        if self._pool is None:
+    def _ready(self) -> tuple[asyncio.AbstractEventLoop, Pool]:
+        # Asking for the running loop is a system call in CPython 3.11 (it checks for a fork): once is enough.
+        if self._loop is None or self._pool is None:
+            self._loop = asyncio.get_running_loop()
             self._pool = Pool(
-                asyncio.get_running_loop(),
-                per_path=self._limits.idle_per_origin,
-                keep_idle_s=self._limits.keep_idle_s,
+                self._loop, per_path=self._limits.idle_per_origin, keep_idle_s=self._limits.keep_idle_s
             )
-        return self._pool
+        return self._loop, self._pool
 
     async def _tls_for(self, path: Path) -> ssl.SSLContext | None:
         needs = path.origin.scheme == "https" or (path.proxy is not None and path.proxy.scheme == "https")
