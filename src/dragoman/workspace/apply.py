@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +21,9 @@ from .errors import (
     TokenRequired,
 )
 from .git import Git
-from .journal import Journal, journal_file, write_journal
+from .journal import Journal, clear_journal, journal_file, write_journal
 from .keep import Keep
-from .locks import drop_index_lock, repository_key, repository_lock, take_index_lock
+from .locks import repository_key, repository_lock, take_index_lock
 from .names import shown
 from .plan import DirtyOverlap, Plan, conflict_list, plan_apply
 from .prepare import folder_mode, prepare_files
@@ -30,7 +31,7 @@ from .recover import recover_one
 from .repository import Repository, open_repository
 from .store import Applied, Workspace, note_applied, saved_folder, scratch_folder
 from .trash import discard, keep_reasons
-from .writer import Moved, drop_staging, folders_of, roll_back, run_steps
+from .writer import Moved, folders_of, roll_back, run_steps
 
 _LOCK_WAIT_S = 10.0
 
@@ -281,19 +282,25 @@ class _Work:
             )
             if plan.already_applied:
                 noted = self._note(plan, token)
-                _clear(file, journal)
+                clear_journal(file, journal)
                 return plan, noted
             self._check(plan, token)
             self.checkpoint("planned")
             ready = self._prepare(journal, plan, token)
             self.checkpoint("prepared")
             write_journal(file, ready)
-        except BaseException:
-            _clear(file, journal)  # nothing of the user's was touched yet
+        except BaseException as problem:
+            clear_journal(file, journal)  # nothing of the user's was touched yet
+            if isinstance(problem, OSError):
+                raise ApplyRolledBack(
+                    f"the apply could not begin ({_reason(problem)}); nothing was written",
+                    hint=f"dragoman apply {self.workspace.id} --preview",
+                ) from None
             raise
         self._write(file, ready)
         noted = self._note(plan, token)
-        _clear(file, journal)
+        with contextlib.suppress(OSError):  # it is done; what is left of it, `recover` removes
+            clear_journal(file, journal)
         self.checkpoint("cleared")
         return plan, noted
 
@@ -351,7 +358,8 @@ class _Work:
         except BaseException as problem:
             # Should this fail in its turn, journal and staging stay, and `recover` has another try.
             kept = roll_back(journal, saved_folder(self.workspace.store, journal.lock_content))
-            _clear(file, journal)
+            write_journal(file, replace(journal, phase="locking", steps=()))
+            clear_journal(file, journal)
             if kept:
                 raise RecoveryNeeded(
                     f"the apply stopped ({_reason(problem)}) and was taken back, "
@@ -373,13 +381,6 @@ class _Work:
 
     def _note(self, plan: Plan, token: str) -> Workspace:
         return note_applied(self.workspace, self._entry(plan, token))
-
-
-def _clear(file: Path, journal: Journal) -> None:
-    """Remove every trace of an apply; the journal goes last, as it names the others."""
-    drop_staging(journal.staging)
-    drop_index_lock(journal.lock, journal.lock_content)
-    file.unlink(missing_ok=True)
 
 
 def _reason(problem: BaseException) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .locks import drop_index_lock
 from .store import Applied, private_folder, read_applied, write_private
 
 Phase = Literal["locking", "writing", "done"]
@@ -112,6 +114,21 @@ def write_journal(path: Path, journal: Journal) -> None:
         "entry": asdict(journal.entry) if journal.entry else None,
     }
     write_private(path, json.dumps(values).encode(), durable=True)
+
+
+def drop_staging(staging: Path) -> bool:
+    """Remove a staging folder, and say whether it is gone."""
+    if staging.is_dir() and not staging.is_symlink():
+        shutil.rmtree(staging, ignore_errors=True)
+    return not os.path.lexists(staging)
+
+
+def clear_journal(path: Path, journal: Journal) -> None:
+    """Remove every trace of an apply. The journal goes last, and stays if a trace could not be removed."""
+    gone = drop_staging(journal.staging)
+    drop_index_lock(journal.lock, journal.lock_content)
+    if gone:
+        path.unlink(missing_ok=True)
 
 
 def read_journal(path: Path) -> Journal:

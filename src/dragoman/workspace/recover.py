@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from .errors import RecoveryNeeded, RepositoryBusy, WorkspaceError
-from .journal import read_journal
-from .locks import drop_index_lock, repository_lock
+from .journal import clear_journal, read_journal, write_journal
+from .locks import repository_lock
 from .store import note_applied, open_workspace, saved_folder
-from .writer import drop_staging, roll_back
+from .writer import roll_back
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def recover(store: Path) -> list[Recovered]:
             with repository_lock(store, journal.root, wait_s=0.0):
                 if file.exists():
                     done.append(recover_one(store, file))
-        except (RepositoryBusy, FileNotFoundError, ValueError):
-            continue  # one that cannot be read is told about when its repository is worked with
+        except (RepositoryBusy, RecoveryNeeded, OSError, ValueError):
+            continue  # what stands in the way is told when its repository is worked with
     return done
 
 
@@ -71,7 +71,16 @@ def recover_one(store: Path, file: Path) -> Recovered:
         case "locking":
             outcome = "untouched"
         case "writing":
-            saved = roll_back(journal, saved_folder(store, journal.lock_content))
+            try:
+                saved = roll_back(journal, saved_folder(store, journal.lock_content))
+            except OSError as problem:
+                raise RecoveryNeeded(
+                    f"an interrupted apply in {journal.root} could not be taken back: {problem.strerror}",
+                    saved=(),
+                    hint="remove the obstacle, then try again; nothing is lost meanwhile",
+                ) from None
+            # From here on there is nothing to take back, whatever becomes of the files.
+            write_journal(file, replace(journal, phase="locking", steps=()))
             outcome = "rolled_back"
         case "done":
             outcome = "completed"
@@ -80,7 +89,5 @@ def recover_one(store: Path, file: Path) -> Recovered:
                     note_applied(open_workspace(store, journal.workspace), journal.entry)
                 except WorkspaceError:
                     outcome = "completed"
-    drop_staging(journal.staging)
-    drop_index_lock(journal.lock, journal.lock_content)
-    file.unlink(missing_ok=True)
+    clear_journal(file, journal)
     return Recovered(journal.workspace, journal.root, outcome, tuple(saved))

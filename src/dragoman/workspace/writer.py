@@ -5,7 +5,7 @@ looked at, and only then is the new one linked in its place, which fails if some
 nothing of the user's is ever overwritten, and what is taken back is the very file that was there.
 """
 # pathlib knows neither names that are bytes nor open folders.
-# ruff: noqa: PTH104, PTH108
+# ruff: noqa: PTH108
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import ApplyRolledBack
 from .journal import Identity, Journal, Step
 from .names import parents, printable, shown
 
@@ -225,35 +224,45 @@ def _untake(
         if Identity.of(there) == step.new:
             os.unlink(last, dir_fd=place)
         else:  # ours, but edited since
-            kept.append(
-                (shown(step.name), _save(saved, step, lambda to: os.rename(last, to, src_dir_fd=place)))
-            )
+            kept.append((shown(step.name), _save(saved, step.name, last, place)))
         there = None
     if taken is None:
         return
-    if there is not None:
-        if os.path.samestat(there, taken):  # put back by a take-back that was interrupted
-            os.unlink(old)
-        else:
-            kept.append((shown(step.name), _save(saved, step, lambda to: os.rename(old, to))))
+    if there is not None and os.path.samestat(there, taken):
+        os.unlink(old)  # put back by a take-back that was interrupted
         return
-    for folder in parents(step.name):
-        tree.folder(folder, make_mode=modes.get(folder, 0o755))
-    _link(old, last, tree.folder(above))
+    try:
+        if there is not None:
+            raise FileExistsError(errno.EEXIST, "something else is there")
+        for folder in parents(step.name):
+            tree.folder(folder, make_mode=modes.get(folder, 0o755))
+        _link(old, last, tree.folder(above))
+    except OSError as problem:
+        if problem.errno not in (errno.EEXIST, errno.ENOTDIR, errno.ELOOP):
+            raise
+        kept.append((shown(step.name), _save(saved, step.name, old, None)))
+        return
     with contextlib.suppress(FileNotFoundError):
         os.unlink(old)
 
 
-def _save(saved: Path, step: Step, move: Callable[[bytes], None]) -> str:
+def _save(saved: Path, name: bytes, source: bytes, folder: int | None) -> str:
+    """Move a file that has no place of its own to where it is kept, also onto another disk."""
     saved.mkdir(mode=0o700, parents=True, exist_ok=True)
     number = sum(1 for _ in saved.iterdir())
-    target = saved / f"{number}-{os.fsdecode(step.name.rpartition(b'/')[2])}"
+    target = saved / f"{number}-{os.fsdecode(name.rpartition(b'/')[2])}"
     try:
-        move(os.fsencode(target))
+        os.rename(source, target, src_dir_fd=folder)
     except OSError as problem:
-        raise ApplyRolledBack(
-            f"{printable(step.name)} could not be moved to {target}: {problem.strerror}"
-        ) from None
+        if problem.errno != errno.EXDEV:
+            raise
+        if stat.S_ISLNK(os.lstat(source, dir_fd=folder).st_mode):
+            target.symlink_to(os.fsdecode(os.readlink(source, dir_fd=folder)))
+        else:
+            descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+            with os.fdopen(descriptor, "rb") as old, target.open("xb") as new:
+                shutil.copyfileobj(old, new)
+        os.unlink(source, dir_fd=folder)
     return str(target)
 
 
@@ -270,9 +279,3 @@ def folders_of(
             new.append(folder)
     old = [(f, stat.S_IMODE(os.lstat(os.fsencode(root) + b"/" + f).st_mode)) for f in sorted(emptied)]
     return tuple(new), tuple(old)
-
-
-def drop_staging(staging: Path) -> None:
-    """Remove a staging folder, if it is there."""
-    if staging.is_dir() and not staging.is_symlink():
-        shutil.rmtree(staging, ignore_errors=True)
