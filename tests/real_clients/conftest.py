@@ -11,6 +11,7 @@ A reply is a list of steps, each a table:
     {"head": True}                     the response head, on its own
     {"pause_s": 1.5}                   silence
     {"cut": True}                      the connection ends here
+    {"tear": text}                     words, and the connection ends before their end
     {"refuse": status, "headers": {}, "body": {}}  instead of all else
 
 The bytes of the three wires are written here once more, so that the translator cannot share a mistake
@@ -29,6 +30,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -236,6 +238,9 @@ def chat_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
         elif "say" in step:
             for piece in _pieces(step["say"]):
                 yield chunk({"content": piece})
+        elif "tear" in step:
+            yield chunk({"content": step["tear"]})
+            yield "cut"
         elif "call" in step:
             name = asked.tool(step["call"])
             function = {"name": name, "arguments": ""}
@@ -258,7 +263,9 @@ def chat_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
 
 def messages_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
     finish, (fed, said) = _ending(reply)
-    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": "up", "content": []}
+    message: dict[str, Any] = {"type": "message", "role": "assistant", "model": "up", "content": []}
+    # Claude Code takes answers of one id for parts of one message.
+    message["id"] = f"msg_{uuid.uuid4().hex}"
     usage = {"input_tokens": fed, "output_tokens": 1}
     yield _sse({"type": "message_start", "message": {**message, "stop_reason": None, "usage": usage}})
     index = called = 0
@@ -272,9 +279,10 @@ def messages_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
                 {"type": "thinking_delta", "thinking": piece} for piece in _pieces(step["think"])
             ]
             deltas.append({"type": "signature_delta", "signature": step["seal"]})
-        elif "say" in step:
+        elif "say" in step or "tear" in step:
             block = {"type": "text", "text": ""}
-            deltas = [{"type": "text_delta", "text": piece} for piece in _pieces(step["say"])]
+            text = step.get("say") or step["tear"]
+            deltas = [{"type": "text_delta", "text": piece} for piece in _pieces(text)]
         elif "call" in step:
             name = asked.tool(step["call"])
             called += 1
@@ -286,6 +294,8 @@ def messages_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
         yield _sse({"type": "content_block_start", "index": index, "content_block": block})
         for delta in deltas:
             yield _sse({"type": "content_block_delta", "index": index, "delta": delta})
+        if "tear" in step:
+            yield "cut"
         yield _sse({"type": "content_block_stop", "index": index})
         index += 1
     reason = {"length": "max_tokens", None: "tool_use" if called else "end_turn"}[finish]
@@ -321,16 +331,19 @@ def responses_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
             yield event("response.reasoning_summary_text.done", **at, text=step["think"])
             yield event("response.reasoning_summary_part.done", **at, part=part)
             done = {**item, "summary": [part]}
-        elif "say" in step:
+        elif "say" in step or "tear" in step:
+            text = step.get("say") or step["tear"]
             item = {"type": "message", "id": f"msg_{place}", "role": "assistant"}
-            part = {"type": "output_text", "text": step["say"], "annotations": []}
+            part = {"type": "output_text", "text": text, "annotations": []}
             added = {**item, "status": "in_progress", "content": []}
             yield event("response.output_item.added", output_index=place, item=added)
             at = {"item_id": item["id"], "output_index": place, "content_index": 0}
             yield event("response.content_part.added", **at, part={**part, "text": ""})
-            for piece in _pieces(step["say"]):
+            for piece in _pieces(text):
                 yield event("response.output_text.delta", **at, delta=piece)
-            yield event("response.output_text.done", **at, text=step["say"])
+            if "tear" in step:
+                yield "cut"
+            yield event("response.output_text.done", **at, text=text)
             yield event("response.content_part.done", **at, part=part)
             done = {**item, "status": "completed", "content": [part]}
         elif "call" in step:
@@ -368,30 +381,51 @@ FRAMES = {"chat": chat_frames, "messages": messages_frames, "responses": respons
 
 
 def whole_body(asked: Asked, reply: Reply) -> dict[str, Any]:
-    """The answer in one piece; only words and usage."""
+    """The answer in one piece: words, calls of functions and usage."""
     text = "".join(step.get("say", "") for step in reply)
-    assert not any("call" in step for step in reply)
+    calls = [
+        (step["id"], name, _arguments(asked, step, name))
+        for step in reply
+        if "call" in step
+        for name in [asked.tool(step["call"])]
+    ]
     _, (fed, said) = _ending(reply)
     match asked.wire:
         case "chat":
-            message = {"role": "assistant", "content": text}
+            message: dict[str, Any] = {"role": "assistant", "content": text}
+            if calls:
+                message["tool_calls"] = [
+                    {"id": i, "type": "function", "function": {"name": name, "arguments": raw}}
+                    for i, name, raw in calls
+                ]
+            finish = "tool_calls" if calls else "stop"
             return {
                 "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "up",
-                "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "choices": [{"index": 0, "message": message, "finish_reason": finish}],
                 "usage": {"prompt_tokens": fed, "completion_tokens": said, "total_tokens": fed + said},
             }  # fmt: skip
         case "messages":
+            content: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+            content += [
+                {"type": "tool_use", "id": i, "name": name, "input": json.loads(raw)}
+                for i, name, raw in calls
+            ]
             return {
-                "id": "msg_1", "type": "message", "role": "assistant", "model": "up",
-                "content": [{"type": "text", "text": text}], "stop_reason": "end_turn", "stop_sequence": None,
+                "id": f"msg_{uuid.uuid4().hex}", "type": "message", "role": "assistant", "model": "up",
+                "content": content, "stop_reason": "tool_use" if calls else "end_turn", "stop_sequence": None,
                 "usage": {"input_tokens": fed, "output_tokens": said},
             }  # fmt: skip
         case "responses":
             part = {"type": "output_text", "text": text, "annotations": []}
-            message = {"type": "message", "id": "msg_0", "role": "assistant", "status": "completed"}
+            words = {"type": "message", "id": "msg_0", "role": "assistant", "status": "completed"}
+            output: list[dict[str, Any]] = [{**words, "content": [part]}] if text else []
+            output += [
+                {"type": "function_call", "id": f"fc_{i}", "call_id": i, "name": name, "arguments": raw}
+                for i, name, raw in calls
+            ]
             return {
                 "id": "resp_1", "object": "response", "created_at": 1, "model": "up", "status": "completed",
-                "output": [{**message, "content": [part]}],
+                "output": output,
                 "usage": {
                     "input_tokens": fed, "input_tokens_details": {"cached_tokens": 0},
                     "output_tokens": said, "output_tokens_details": {"reasoning_tokens": 0},

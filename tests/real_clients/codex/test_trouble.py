@@ -43,11 +43,16 @@ def model_that_goes_on(asked):
     return [{"say": "All done."}] if asked.results else [RUNS_ONCE]
 
 
-@pytest.mark.parametrize("then", ["words", "another call", "nothing"])
+@pytest.mark.parametrize("then", ["amid words", "after words", "after another call", "at once"])
 def test_after_a_cut_every_tool_has_run_once(codex, upstream, then):
     started = {"call": "exec_command", "args": {"cmd": "echo half >> half.txt"}, "id": "call_2"}
-    torn = [RUNS_ONCE, *{"words": [{"say": "And now"}], "another call": [started], "nothing": []}[then]]
-    upstream.play([*torn, {"cut": True}], model_that_goes_on, model_that_goes_on)
+    torn = {
+        "amid words": {"tear": "And now"},
+        "after words": {"say": "And now"},
+        "after another call": started,
+        "at once": {"cut": True},
+    }[then]
+    upstream.play([RUNS_ONCE, torn, {"cut": True}], model_that_goes_on, model_that_goes_on)
     done = codex.run("Run it.").assert_fine()
     assert done.said[-1] == "All done."
     assert (codex.repository / "runs.txt").read_text() == "ran\n"
