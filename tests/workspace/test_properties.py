@@ -24,7 +24,7 @@ from dragoman.workspace import (
     restore,
 )
 from dragoman.workspace.errors import ApplyConflict, NoChanges
-from dragoman.workspace.keep import make_keep
+from dragoman.workspace.keep import Keep, make_keep
 from dragoman.workspace.names import is_safe, quoted, shown, unshown
 from dragoman.workspace.trees import Entry, edit_tree, look_up
 
@@ -127,12 +127,23 @@ def repository(files: dict[str, list[str]]) -> Iterator[Path]:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text("".join(line + "\n" for line in lines))
         git(root, "add", "-A")
-        git(root, "commit", "-q", "--allow-empty", "-m", "base")
+        git(
+            root,
+            "-c",
+            "user.name=U",
+            "-c",
+            "user.email=u@localhost",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "base",
+        )
         yield root
 
 
 slow = settings(
-    max_examples=25,
+    max_examples=12,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
@@ -224,49 +235,53 @@ TREE_NAMES = st.lists(st.sampled_from([b"a", b"b", b"a.b", b"a0", b"\xff"]), min
 )
 
 
-@settings(slow, max_examples=40)
+@pytest.fixture(scope="module")
+def keep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keep]:
+    """A git folder of ours, for trees."""
+    with repository({"x": ["x"]}) as root:
+        yield make_keep(open_repository(root), tmp_path_factory.mktemp("keep") / "keep.git")
+
+
+@settings(slow, max_examples=30)
 @given(
     first=st.dictionaries(TREE_NAMES, st.sampled_from(["100644", "100755"]), max_size=8),
     second=st.dictionaries(TREE_NAMES, st.sampled_from(["100644", "100755", None]), max_size=8),
 )
 def test_an_edited_tree_is_what_an_index_would_give(
-    tmp_path_factory: pytest.TempPathFactory, first: dict[bytes, str], second: dict[bytes, str | None]
+    keep: Keep, first: dict[bytes, str], second: dict[bytes, str | None]
 ) -> None:
-    with repository({"x": ["x"]}) as root:
-        repo = open_repository(root)
-        keep = make_keep(repo, tmp_path_factory.mktemp("keep") / "keep.git")
-        blob = keep.run("hash-object", "-w", "--stdin", stdin=b"x").text
-        empty = keep.run("hash-object", "-t", "tree", "-w", "--stdin").text
+    blob = keep.run("hash-object", "-w", "--stdin", stdin=b"x").text
+    empty = keep.run("hash-object", "-t", "tree", "-w", "--stdin").text
 
-        def by_index(start: str, change: dict[bytes, str | None]) -> str:
-            index = keep.dir / "index.check"
-            index.unlink(missing_ok=True)
-            keep.run("read-tree", start, index=index)
-            for removal in (True, False):  # what is removed makes room first
-                lines = [
-                    f"{mode or 0} {blob if mode else '0' * 40}\t".encode() + name
-                    for name, mode in change.items()
-                    if (mode is None) == removal
-                ]
-                if lines:
-                    stdin = b"\0".join(lines) + b"\0"
-                    keep.run("update-index", "-z", "--replace", "--index-info", index=index, stdin=stdin)
-            return keep.run("write-tree", index=index).text
+    def by_index(start: str, change: dict[bytes, str | None]) -> str:
+        index = keep.dir / "index.check"
+        index.unlink(missing_ok=True)
+        keep.run("read-tree", start, index=index)
+        for removal in (True, False):  # what is removed makes room first
+            lines = [
+                f"{mode or 0} {blob if mode else '0' * 40}\t".encode() + name
+                for name, mode in change.items()
+                if (mode is None) == removal
+            ]
+            if lines:
+                stdin = b"\0".join(lines) + b"\0"
+                keep.run("update-index", "-z", "--replace", "--index-info", index=index, stdin=stdin)
+        return keep.run("write-tree", index=index).text
 
-        start = by_index(empty, dict(first))
-        wanted = {
-            name: mode
-            for name, mode in second.items()
-            if not any(
-                m and other != name and (other + b"/" in name + b"/" or name + b"/" in other + b"/")
-                for other, m in second.items()
-            )
-        }
-        edited = edit_tree(keep, start, {n: Entry(m, blob) if m else None for n, m in wanted.items()})
-        assert edited == by_index(start, wanted)
-        for name, entry in look_up(keep, edited, wanted).items():
-            assert (entry.mode if entry else None) == wanted[name]
-        keep.run("fsck", "--strict", "--no-dangling", edited)
+    start = by_index(empty, dict(first))
+    wanted = {
+        name: mode
+        for name, mode in second.items()
+        if not any(
+            m and other != name and (other + b"/" in name + b"/" or name + b"/" in other + b"/")
+            for other, m in second.items()
+        )
+    }
+    edited = edit_tree(keep, start, {n: Entry(m, blob) if m else None for n, m in wanted.items()})
+    assert edited == by_index(start, wanted)
+    for name, entry in look_up(keep, edited, wanted).items():
+        assert (entry.mode if entry else None) == wanted[name]
+    keep.run("fsck", "--strict", "--no-dangling", edited)
 
 
 @given(st.binary(min_size=1, max_size=40))

@@ -168,7 +168,7 @@ def _name(args: Sequence[str | bytes]) -> str:
     words = iter(args)
     for word in words:
         text = os.fsdecode(word)
-        if text in ("-c", "-C"):
+        if text in ("-c", "-C", "--git-dir"):
             next(words, None)
         elif not text.startswith("-"):
             return text
