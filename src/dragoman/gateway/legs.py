@@ -186,7 +186,7 @@ class PassThrough(_Meter):
 
     def _read_along(self, data: bytes) -> None:
         self._meter.feed(data)
-        if not self.content and (self._meter.content_seen or _CONTENT[self._wire].search(data)):
+        if not self.content and _CONTENT[self._wire].search(data):
             self.content = True
         self._take()
 
