@@ -84,13 +84,15 @@ class User:
 
     def files(self) -> State:
         """Every file of the work tree."""
-        return {name: what for name, what in self.everything().items() if not name.startswith(".git/")}
+        return state_of(self.root, without=".git")
 
 
-def state_of(top: Path) -> State:
-    """Every file below a folder: mode and content; folders without content count."""
+def state_of(top: Path, *, without: str = "") -> State:
+    """Every file below a folder: mode and content; empty folders count, one at the top may be left out."""
     found: State = {}
     for folder, folders, names in os.walk(top):
+        if Path(folder) == top and without in folders:
+            folders.remove(without)
         for name in [*names, *(f for f in folders if (Path(folder) / f).is_symlink())]:
             path = Path(folder) / name
             details = path.lstat()
