@@ -172,14 +172,16 @@ def add_provider(
 ) -> None:
     """Add a provider from a preset to dragoman.toml. Its key: dragoman keys set NAME."""
     from dragoman.catalog.presets import shipped_presets
-    from dragoman.clients.setup_provider import add_preset
+    from dragoman.clients.setup_provider import plan_preset
 
     if preset not in shipped_presets():
         hint = f"presets: {', '.join(shipped_presets())}; any other endpoint: a table in dragoman.toml"
         raise ProviderUnknown(f"no such preset: {preset}", hint=hint)
     home = resolve_home(os.environ)
     added = name or preset
-    diff = add_preset(home, preset, name=added, key_env=key_env, make_default=make_default)
+    edit = plan_preset(home, preset, name=added, key_env=key_env, make_default=make_default)
+    edit.run()
+    diff = edit.diff
     if as_json or context.obj:
         show_json({"name": added, "file": str(home.config_file), "diff": list(diff)})
         return
@@ -187,6 +189,22 @@ def add_provider(
     for line in diff:
         click.echo(f"  {line}")
     click.echo(f"  next: dragoman keys set {added}")
+
+
+@providers.command("check")
+@click.argument("name", required=False)
+@click.option("--model", metavar="NAME", help="Ask for this model (default: the provider's own).")
+@AS_JSON
+@click.pass_context
+def check_providers(context: click.Context, name: str | None, model: str | None, as_json: bool) -> int:
+    """Ask each provider, or one, a small question over every wire it offers. Exit code 0 if all answer."""
+    from dragoman.cli.smoke import check
+
+    home, _, routes = _loaded()
+    if name is not None and name not in routes.upstreams:
+        hint = f"dragoman providers add {name}, or one of: {', '.join(routes.upstreams)}"
+        raise ProviderUnknown(f"no such provider: {name}", hint=hint)
+    return check(home, routes, name, model, as_json=as_json or bool(context.obj))
 
 
 @click.group(invoke_without_command=True)

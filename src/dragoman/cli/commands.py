@@ -37,7 +37,8 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
         ),
         Command("uninstall", "dragoman.cli.setup:uninstall", "Give the clients' files back as they were"),
         Command("doctor", "dragoman.cli.doctor:doctor", "Check everything; each finding comes with its fix"),
-        Command("providers", "dragoman.cli.catalogue:providers", "List and add providers"),
+        Command("smoke", "dragoman.cli.smoke:smoke", "Ask the provider one small question, all the way"),
+        Command("providers", "dragoman.cli.catalogue:providers", "List, add and check providers"),
         Command("keys", "dragoman.cli.catalogue:keys", "List, store and remove providers' keys"),
         Command("models", "dragoman.cli.catalogue:models", "List the models clients can ask for"),
         Command(

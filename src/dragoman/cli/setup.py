@@ -15,8 +15,11 @@ from dragoman.config.paths import Home, resolve_home
 from dragoman.errors import DragomanError, ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dragoman.clients.setup_all import ClientName, ClientResult, SetupRequest, Surroundings
     from dragoman.clients.setup_codex import Part
+    from dragoman.gateway.routes import RouteTable
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 CLIENT = click.option(
@@ -73,7 +76,7 @@ def setup(
         return _ask(request, as_json=as_json)
     around = _surroundings()
     results = preview(around, request) if only_print else apply(around, request)
-    _show(results, as_json=as_json, done=write)
+    _show(results, as_json=as_json, done=write, notes=_key_notes() if not project else ())
     return ExitCode.OK
 
 
@@ -164,11 +167,17 @@ def _surroundings(source: str | None = None) -> Surroundings:
 
 
 def _ask(request: SetupRequest, *, as_json: bool) -> int:
-    """Show everything first, write on yes."""
-    from dragoman.clients.setup_all import apply, preview
+    """At a terminal: the wizard when nothing was said, else show everything first and write on yes."""
+    from dragoman.clients.setup_all import SetupRequest, apply, preview
 
     if not sys.stdin.isatty() or as_json:
         raise click.UsageError("without a terminal say --write or --print")
+    if request == SetupRequest():
+        from dragoman.cli.wizard import run_wizard
+
+        home = resolve_home(os.environ)
+        show = lambda results, done: _show(results, as_json=False, done=done)  # noqa: E731
+        return run_wizard(home, os.environ, program_path(), show=show, smoke=_smoke)
     around = _surroundings()
     planned = preview(around, request)
     _show(planned, as_json=False, done=False)
@@ -179,9 +188,32 @@ def _ask(request: SetupRequest, *, as_json: bool) -> int:
     return ExitCode.OK
 
 
-def _show(results: list[ClientResult], *, as_json: bool, done: bool) -> None:
+def _smoke(home: Home, routes: RouteTable, clients: Sequence[ClientName], model: str) -> int:
+    """Ask through a gateway that knows what was just written."""
+    from dragoman.cli.smoke import ask_as
+    from dragoman.daemon.changing import reload_daemon
+    from dragoman.daemon.connect import find_daemon
+
+    if find_daemon(home) is not None:
+        reload_daemon(home)
+    return ask_as(clients, home, routes, model, as_json=False)
+
+
+def _key_notes() -> tuple[str, ...]:
+    """What a gateway started by a client would miss."""
+    from dragoman.clients.setup_provider import keys_only_in_environment
+    from dragoman.config.load import load_config
+    from dragoman.gateway.routes import RouteTable
+
+    home = resolve_home(os.environ)
+    routes = RouteTable(load_config(home, os.environ))
+    return tuple(key.note for key in keys_only_in_environment(home, os.environ, routes))
+
+
+def _show(results: list[ClientResult], *, as_json: bool, done: bool, notes: tuple[str, ...] = ()) -> None:
     if as_json:
-        show_json({"written": done, "clients": [_as_json(result) for result in results]})
+        clients = [_as_json(result) for result in results]
+        show_json({"written": done, "clients": clients, "notes": list(notes)})
         return
     for result in results:
         edit = result.edit
@@ -193,6 +225,8 @@ def _show(results: list[ClientResult], *, as_json: bool, done: bool) -> None:
             click.echo(f"  backup: {edit.backup}")
         for note in result.notes:
             click.echo(f"  note: {note}")
+    for note in notes:
+        click.echo(f"note: {note}")
 
 
 def _as_json(result: ClientResult) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Literal
 
 from dragoman.catalog.models import REHEARSAL
 from dragoman.clients.config_file import read_client_file
-from dragoman.clients.editing import EditRefused
+from dragoman.clients.editing import EditRefused, lookup
+from dragoman.clients.setup_claude import MODEL as CLAUDE_MODEL
 from dragoman.clients.setup_claude import (
     claude_known,
     claude_settings_file,
@@ -219,6 +220,18 @@ def set_model(around: Surroundings, client: ClientName, model: str) -> ClientRes
         whole = _plan(client, chosen, SetupRequest(parts=("provider",)))[1]
         wishes = [wish for wish in whole.wishes if wish.kind != "seed"] + wishes
     return ClientResult(client, run_setup(around.home, path, wishes), plan.notes)
+
+
+def configured_model(around: Surroundings, client: ClientName) -> str | None:
+    """The model a client's own configuration names.
+
+    Raises:
+        EditRefused: the file cannot be read as what it is.
+    """
+    tree = open_document(read_client_file(client_file(client, around.env, None))).tree
+    paths = (MODEL,) if client == "codex" else (CLAUDE_MODEL, ("model",))
+    named = (lookup(tree, path) for path in paths)
+    return next((name for name in named if isinstance(name, str)), None)
 
 
 def client_file(client: ClientName, env: Mapping[str, str], project: Path | None) -> Path:

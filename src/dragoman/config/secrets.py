@@ -127,16 +127,26 @@ def describe_key(source: KeySource) -> str:
     return f"file {source.file}"
 
 
-def store_key(home: Home, name: str, secret: str) -> Path:
-    """Keep a key in a 0600 file; the gateway finds it at its next reload.
+def clean_key(name: str, secret: str) -> str:
+    """What was given as a provider's key, without white space around it.
 
     Raises:
         BadKey: the key is empty or no single printable line.
-        HomeUnwritable: it cannot be kept.
     """
     secret = secret.strip()
     if not secret or not secret.isascii() or not secret.isprintable() or " " in secret:
         raise BadKey(f"that is not a key for {name}: expected one line of printable characters")
+    return secret
+
+
+def store_key(home: Home, name: str, secret: str) -> Path:
+    """Keep a key in a 0600 file; the gateway finds it at its next reload.
+
+    Raises:
+        BadKey: as `clean_key`.
+        HomeUnwritable: it cannot be kept.
+    """
+    secret = clean_key(name, secret)
     file = _stored_file(home, name)
     try:
         ensure_private_folder(home.provider_keys)
