@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from dragoman.bridge.asciicast import Recorder
 from dragoman.bridge.attach import AttachServer
 from dragoman.bridge.hooks import HookInbox, install_hooks
 from dragoman.bridge.mailbox import Mailbox
-from dragoman.bridge.service import BridgeService, Parts
+from dragoman.bridge.service import BridgeService, Parts, Start
 from dragoman.bridge.session import SessionFolder, read_plan
 from dragoman.bridge.terminal import PtyTerminal
 from dragoman.bridge.transcript import Transcript, transcript_file
@@ -69,8 +70,11 @@ def main() -> int:
     project = Path(session.project_path)
     transcript = Transcript(transcript_file(env, project, session.claude_session_id), at_end=True)
 
-    def start(resume: bool) -> PtyTerminal:
-        known = (resume or take_up) and transcript.path.exists()
+    def start(how: Start) -> PtyTerminal:
+        if how == "fresh":
+            session.claude_session_id = str(uuid.uuid4())
+            transcript.follow(transcript_file(env, project, session.claude_session_id))
+        known = (how == "resume" or (how == "first" and take_up)) and transcript.path.exists()
         name = ["--resume" if known else "--session-id", session.claude_session_id]
         argv = [plan.claude, *name, "--settings", str(folder.settings_file), *plan.arguments]
         return PtyTerminal(argv, env, project, plan.cols, plan.rows, marker)

@@ -176,6 +176,8 @@ class RunningBridge:
             code = self._process.wait()
             if self._stopping.is_set():
                 return
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             if restarts >= _MAX_RESTARTS:
                 self._say(f"the bridge ended again (exit code {code}); it is not started any more")
                 self._stopping.set()

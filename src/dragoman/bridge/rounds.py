@@ -201,8 +201,8 @@ def _submit(seen: Seen, typing: Typing, hands: Hands) -> Generator[None, Seen, O
         seen = yield
         hooks += seen.hooks
         records += seen.records
-        if seen.exit_code is not None and not typing.is_command:
-            return _exited(seen)
+        if seen.exit_code is not None:
+            return entered_at, seen  # `/exit` did what it says; anything else is told by who follows
         taken = was_submitted(seen, hooks=hooks, records=records, since=before)
         if taken or (typing.is_command and not box_text(seen.view)):
             return entered_at, replace(seen, hooks=tuple(hooks), records=tuple(records))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -33,6 +33,11 @@ _TYPING_S = 5.0
 _STREAM_EVERY_S = 0.2
 _MAX_STREAM_BYTES = 1 << 20
 _STATE_EVERY_S = 1.0
+# Ends of a `cc-send` that left the terminal as it was.
+_NOT_TYPED = (Status.BUSY, Status.NOT_SUBMITTED, Status.NEEDS_PERMISSION)
+
+
+Start = Literal["first", "resume", "fresh"]
 
 
 class HookSource(Protocol):
@@ -50,7 +55,7 @@ class Parts:
     """Everything a bridge works with; tests pass their own.
 
     Attributes:
-        start: starts Claude Code; True takes up the conversation again.
+        start: starts Claude Code: for the first time, with the same conversation, or with a new one.
         mailbox: where requests lie.
         hooks: what Claude Code says.
         transcript: what it writes.
@@ -62,7 +67,7 @@ class Parts:
         clock: seconds, monotonic.
     """
 
-    start: Callable[[bool], Terminal]
+    start: Callable[[Start], Terminal]
     mailbox: Mailbox
     hooks: HookSource
     transcript: Transcript
@@ -81,6 +86,7 @@ class _Work:
     steps: Steps
     began: float
     resumed: bool = False
+    fresh: bool = False
     streamed: tuple[str, ...] = ()
     streamed_at: float = 0.0
     stream_bytes: int = 0
@@ -111,7 +117,7 @@ class BridgeService:
         self._typed_at = float("-inf")
         self._told_state: dict[str, Any] = {}
         self._told_at = 0.0
-        self._open(resume=False)
+        self._open("first")
 
     @property
     def status(self) -> str:
@@ -209,16 +215,16 @@ class BridgeService:
     def _active(self) -> bool:
         return self._work is not None or self._status == "starting"
 
-    def _open(self, *, resume: bool) -> None:
+    def _open(self, how: Start) -> None:
         self._screen = Screen(self._parts.cols, self._parts.rows, self._answer_terminal)
-        self._terminal = self._parts.start(resume)
+        self._terminal = self._parts.start(how)
         if not hasattr(self, "_opened_at"):
             self._opened_at = self._clock()
         self._last_output_at = self._clock()
         self._status, self._ready_since, self._start_at = "starting", None, self._clock()
-        self._late = None
+        self._late, self._how = None, how
         self._parts.started(self._terminal.pid)
-        self._parts.log(f"claude started pid={self._terminal.pid} resume={resume}")
+        self._parts.log(f"claude started pid={self._terminal.pid} {how}")
 
     def _answer_terminal(self, data: bytes) -> None:
         self._terminal.write(data)
@@ -255,7 +261,12 @@ class BridgeService:
     def _starting(self, seen: Seen) -> None:
         dialog = find_dialog(seen.view)
         settled = dialog is not None or is_ready(seen.view)
-        if seen.exit_code is not None:
+        if seen.exit_code is not None and self._how == "resume" and self._work is not None:
+            # Killed before its first words were written, Claude Code does not know the conversation any more.
+            self._work.fresh = True
+            self._terminal.close(0.0)
+            self._open("fresh")
+        elif seen.exit_code is not None:
             self._ended(seen.exit_code)
         elif settled:
             self._ready_since = self._ready_since if self._ready_since is not None else seen.now
@@ -296,7 +307,7 @@ class BridgeService:
             if request.kind == "send" and self._may_resume(now):
                 self._work.resumed = True
                 self._terminal.close(0.0)
-                self._open(resume=True)
+                self._open("resume")
             else:
                 self._answer(self._exited())
             return
@@ -318,7 +329,8 @@ class BridgeService:
 
     def _first_step(self) -> None:
         assert self._work is not None
-        self._late, self._finished = None, None
+        if self._work.request.kind == "input":
+            self._late = None  # what follows the key is this round's own
         self._status, self._last = "running", {}
         next(self._work.steps)
         # What is written before the request belongs to no round.
@@ -330,10 +342,13 @@ class BridgeService:
         assert work is not None
         if work.request.stream:
             self._stream(work, seen)
+        self._follow_late(seen)
         try:
             work.steps.send(seen)
         except StopIteration as end:
             outcome: Outcome = end.value
+            if outcome.status not in _NOT_TYPED:
+                self._late = self._finished = None
             if outcome.status is Status.TIMEOUT:
                 self._late = Round(seen.now, float("inf"), seen.view, screen=self._parts.screen)
             self._answer(outcome)
@@ -345,18 +360,25 @@ class BridgeService:
             if self._status != Status.EXITED:
                 self._ended(seen.exit_code)
             return
-        if self._late is not None:
-            outcome = self._late.observe(seen)
-            if outcome is not None:
-                self._finished = _as_result(outcome)
-                self._status, self._late = outcome.status, None
-                self._parts.log(f"late {outcome.status} by {outcome.source}")
+        if self._follow_late(seen):
             return
         # A person may have answered the question, or asked one; a start may have come to its box after all.
         if self._status in ("ready", Status.NEEDS_PERMISSION, Status.FAILED):
             dialog = find_dialog(seen.view)
             if dialog is None and is_ready(seen.view) and self._status != Status.FAILED:
                 self._status, self._last = "ready", {}
+
+    def _follow_late(self, seen: Seen) -> bool:
+        """Follow a turn that outlasted its command's time, whatever else is asked meanwhile."""
+        if self._late is None:
+            return False
+        outcome = self._late.observe(seen)
+        if outcome is not None:
+            self._finished, self._late = _as_result(outcome), None
+            self._parts.log(f"late {outcome.status} by {outcome.source}")
+            if self._work is None:
+                self._status = outcome.status
+        return True
 
     def _may_resume(self, now: float) -> bool:
         # A clean end was somebody's wish; anything else was an accident.
@@ -381,7 +403,9 @@ class BridgeService:
         result = _as_result(outcome)
         if outcome.status is Status.EXITED and (outcome.exit_code or 0) != 0:
             result["error"] = f"{outcome.error}; the next cc-send takes the same conversation up again"
-        if work.resumed:
+        if work.fresh:
+            result["notes"] = [*result.get("notes", ()), "the conversation was lost; this is a new one"]
+        elif work.resumed:
             result["resumed"] = True
         self._parts.mailbox.answer(work.request.id, result)
         self._parts.log(
