@@ -147,6 +147,11 @@ def at_terminal(empty_home: EmptyHome) -> Iterator[Callable[..., Terminal]]:
         terminal.close()
 
 
+@pytest.fixture(name="a_provider")
+def provider_fixture() -> type[a_provider]:
+    return a_provider
+
+
 @pytest.fixture
 def provider_url() -> Iterator[str]:
     """The address of a provider that plays the shipped demo on all wires."""
@@ -157,8 +162,9 @@ def provider_url() -> Iterator[str]:
 class a_provider:
     """The embedded model in a process of its own, as an ordinary provider."""
 
-    def __init__(self, scenario: str) -> None:
+    def __init__(self, scenario: str, journal: Path | None = None) -> None:
         argv = [sys.executable, "-m", "dragoman.rehearsal", "--scenario", scenario, "--pace", "0"]
+        argv += ["--journal", str(journal)] if journal else []
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
 
     def __enter__(self) -> str:

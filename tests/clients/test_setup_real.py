@@ -14,9 +14,6 @@ from pathlib import Path
 import pytest
 
 from dragoman.clients.claude_code import bundled_binary
-from dragoman.clients.setup_all import ClientName, look_around, set_model
-from dragoman.config.load import load_config
-from dragoman.config.paths import resolve_home
 
 pytestmark = pytest.mark.real_client
 
@@ -41,12 +38,6 @@ class Place:
         for folder in ("d", "tmp", "work"):
             (root / folder).mkdir()
         (root / "d" / "dragoman.toml").write_text(f"[gateway]\nport = {port}\n")
-
-    def choose(self, client: ClientName) -> None:
-        """What `dragoman set-model rehearsal` does where the client has no configuration yet."""
-        home = resolve_home(self.env)
-        around = look_around(home, self.env, load_config(home, self.env), str(PROGRAM))
-        set_model(around, client, "rehearsal")
 
     def run(self, *command: str | Path) -> str:
         done = subprocess.run(
@@ -74,7 +65,7 @@ def place() -> Iterator[Place]:
 def test_codex_set_up_by_one_command_starts_the_gateway_and_talks_through_it(place: Place) -> None:
     package = pytest.importorskip("codex_cli_bin")
     codex = Path(package.__file__).parent / "bin" / "codex"
-    place.choose("codex")
+    place.run(PROGRAM, "set-model", "rehearsal")
     said = place.run(codex, "exec", "--skip-git-repo-check", "--json", "hello")
     events = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
     texts = [event["item"].get("text", "") for event in events if event["type"] == "item.completed"]
@@ -87,7 +78,7 @@ def test_claude_code_set_up_by_one_command_gets_its_token_from_ours(place: Place
     binary = bundled_binary()
     if binary is None:
         pytest.skip("the clients extra is not installed")
-    place.choose("claude")
+    place.run(PROGRAM, "set-model", "rehearsal", "--client", "claude")
     settings = json.loads((place.root / ".claude" / "settings.json").read_text())
     assert "TOKEN" not in str(settings)
     said = place.run(binary, "-p", "hello")
@@ -98,12 +89,11 @@ def test_claude_code_set_up_by_one_command_gets_its_token_from_ours(place: Place
 def test_a_launch_through_the_gateway_touches_no_configuration_of_the_client(
     place: Place, client: str
 ) -> None:
-    start = f"from dragoman.cli.launch import {client}; {client}.main(standalone_mode=False)"
     words = {"codex": ["exec", "--skip-git-repo-check", "hello"], "claude": ["-p", "hello"]}[client]
     if client == "codex":
         pytest.importorskip("codex_cli_bin")
     elif bundled_binary() is None:
         pytest.skip("the clients extra is not installed")
-    assert "rehearsal" in place.run(sys.executable, "-c", start, *words)
+    assert "rehearsal" in place.run(PROGRAM, client, *words)
     assert not (place.root / ".codex" / "config.toml").exists()
     assert not (place.root / ".claude" / "settings.json").exists()

@@ -98,10 +98,12 @@ def uninstall(client: ClientName | None, dry_run: bool, yes: bool, project: bool
     folder = Path.cwd() if project else None
     if not dry_run and not yes and sys.stdin.isatty():
         planned = take_down(around, clients, project=folder, dry_run=True)
-        _show(planned, as_json=False, done=False)
+        _show_plan(planned, False)
         if not any(result.edit.changed for result in planned):
             return ExitCode.OK
         click.confirm("Write this?", abort=True, err=True)
+        _show_plan(take_down(around, clients, project=folder), True)
+        return ExitCode.OK
     _show(take_down(around, clients, project=folder, dry_run=dry_run), as_json=as_json, done=not dry_run)
     return ExitCode.OK
 
@@ -176,15 +178,14 @@ def _ask(request: SetupRequest, *, as_json: bool) -> int:
         from dragoman.cli.wizard import run_wizard
 
         home = resolve_home(os.environ)
-        show = lambda results, done: _show(results, as_json=False, done=done)  # noqa: E731
-        return run_wizard(home, os.environ, program_path(), show=show, smoke=_smoke)
+        return run_wizard(home, os.environ, program_path(), show=_show_plan, smoke=_smoke)
     around = _surroundings()
     planned = preview(around, request)
-    _show(planned, as_json=False, done=False)
+    _show_plan(planned, False)
     if not any(result.edit.changed for result in planned):
         return ExitCode.OK
     click.confirm("Write this?", abort=True, err=True)
-    _show(apply(around, request), as_json=False, done=True)
+    _show_plan(apply(around, request), True)
     return ExitCode.OK
 
 
@@ -210,7 +211,19 @@ def _key_notes() -> tuple[str, ...]:
     return tuple(key.note for key in keys_only_in_environment(home, os.environ, routes))
 
 
-def _show(results: list[ClientResult], *, as_json: bool, done: bool, notes: tuple[str, ...] = ()) -> None:
+def _show_plan(results: list[ClientResult], done: bool) -> None:
+    """Before the question with every line, after it without: those lines were just read."""
+    _show(results, as_json=False, done=done, lines=not done)
+
+
+def _show(
+    results: list[ClientResult],
+    *,
+    as_json: bool,
+    done: bool,
+    lines: bool = True,
+    notes: tuple[str, ...] = (),
+) -> None:
     if as_json:
         clients = [_as_json(result) for result in results]
         show_json({"written": done, "clients": clients, "notes": list(notes)})
@@ -219,11 +232,11 @@ def _show(results: list[ClientResult], *, as_json: bool, done: bool, notes: tupl
         edit = result.edit
         verb = "unchanged" if not edit.changed else "written" if done else "would change"
         click.echo(f"{edit.path}  {'removed' if edit.removed and done else verb}")
-        for line in edit.diff:
+        for line in edit.diff if lines else ():
             click.echo(click.style(f"  {line}", fg="green" if line.startswith("+") else "red"))
         if edit.backup is not None:
             click.echo(f"  backup: {edit.backup}")
-        for note in result.notes:
+        for note in result.notes if lines else ():
             click.echo(f"  note: {note}")
     for note in notes:
         click.echo(f"note: {note}")
