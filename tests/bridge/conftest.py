@@ -364,3 +364,27 @@ def start_session(scratch: Path, model: str) -> Iterator[StartSession]:
 def wait_until() -> Callable[..., Any]:
     """Wait for a condition with a deadline."""
     return wait_for
+
+
+@pytest.fixture
+def alive_in() -> Callable[[Path], list[int]]:
+    """Pids of processes that work in a folder."""
+    return processes_in
+
+
+@pytest.fixture
+def bundled_program() -> Callable[..., Path]:
+    """A program inside the extra `clients`."""
+    return bundled
+
+
+@pytest.fixture
+def environment() -> Callable[[Path, str, Path], dict[str, str]]:
+    """Homes of their own for real clients, in which nothing is asked at the start."""
+
+    def make(scratch: Path, url: str, project: Path) -> dict[str, str]:
+        env = client_environment(scratch, url)
+        seed_claude(env, project, {})
+        return env
+
+    return make

@@ -54,7 +54,8 @@ def plan_lead(
     """How Codex is started: in the supervisor's folder, the session folder writable in its sandbox.
 
     Its default sandbox blocks sockets, so the commands it runs use files alone. `--add-dir` adds to the
-    writable roots of the user's own configuration (Codex 0.163 and 0.169).
+    writable roots of the user's own configuration. Its shell is no login shell: `/etc/profile` of Debian sets
+    PATH anew, and `cc-send` would not be found (Codex 0.163 and 0.169).
 
     Args:
         codex: the program.
@@ -65,7 +66,8 @@ def plan_lead(
     """
     path = env.get("PATH", os.defpath)
     added = {SESSION_VARIABLE: str(folder.path), "PATH": f"{folder.path / 'bin'}{os.pathsep}{path}"}
-    return LeadPlan((str(codex), "--add-dir", str(folder.path), *words), dict(env) | added, supervisor_home)
+    ours = ("-c", "allow_login_shell=false", "--add-dir", str(folder.path))
+    return LeadPlan((str(codex), *ours, *words), dict(env) | added, supervisor_home)
 
 
 def write_commands(folder: SessionFolder, python: str) -> None:
