@@ -8,8 +8,9 @@ A reply is a list of steps, each a table:
     {"call": tool, "input": text, ..}  a call of a freeform tool
     {"finish": "length"}               the answer was too long
     {"usage": (input, output)}         in tokens
+    {"pause_s": 1.5}                   silence; before all else, before the response head
     {"head": True}                     the response head, on its own
-    {"pause_s": 1.5}                   silence
+    {"wait": True}                     silence until the other side hangs up
     {"cut": True}                      the connection ends here
     {"tear": text}                     words, and the connection ends before their end
     {"refuse": status, "headers": {}, "body": {}}  instead of all else
@@ -29,7 +30,8 @@ from upstream_asked import Asked
 
 Step = dict[str, Any]
 Reply = list[Step]
-Frame = bytes | float | Literal["cut"]
+Frame = bytes | float | Literal["cut", "wait"]
+"""Bytes, seconds of silence, or the end; no bytes at all are the response head."""
 
 
 def _sse(event: dict[str, Any], named: bool = True) -> bytes:
@@ -59,11 +61,34 @@ def _ending(reply: Reply) -> tuple[str | None, tuple[int, int]]:
 
 def _waits(step: Step) -> list[Frame] | None:
     """What is the same on every wire."""
-    if "pause_s" in step:
-        return [float(step["pause_s"])]
-    if "cut" in step:
-        return ["cut"]
-    return None
+    match step:
+        case {"pause_s": seconds}:
+            return [float(seconds)]
+        case {"cut": _}:
+            return ["cut"]
+        case {"wait": _}:
+            return ["wait"]
+        case _:
+            return None
+
+
+def _opening(reply: Reply) -> tuple[list[Frame], Reply]:
+    """Silence and head before the first word, and the rest."""
+    opening: list[Frame] = []
+    for place, step in enumerate(reply):
+        if "head" in step:
+            opening.append(b"")
+        elif "pause_s" in step:
+            opening.append(float(step["pause_s"]))
+        else:
+            return opening, reply[place:]
+    return opening, []
+
+
+def stream_frames(asked: Asked, reply: Reply) -> list[Frame]:
+    """A whole stream."""
+    opening, rest = _opening(reply)
+    return opening + list(_FRAMES[asked.wire](asked, rest))
 
 
 def chat_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
@@ -221,7 +246,7 @@ def responses_frames(asked: Asked, reply: Reply) -> Iterator[Frame]:
         yield event("response.completed", response={**whole, "status": "completed"})
 
 
-FRAMES = {"chat": chat_frames, "messages": messages_frames, "responses": responses_frames}
+_FRAMES = {"chat": chat_frames, "messages": messages_frames, "responses": responses_frames}
 
 
 def whole_body(asked: Asked, reply: Reply) -> dict[str, Any]:

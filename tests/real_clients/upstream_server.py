@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -11,7 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from upstream_asked import Asked, Wire
-from upstream_frames import FRAMES, Reply, whole_body
+from upstream_frames import Reply, stream_frames, whole_body
+
+UNSCRIPTED: Reply = [{"refuse": 400, "body": {"error": {"message": "not in the script", "type": "script"}}}]
 
 
 class Upstream:
@@ -19,13 +22,16 @@ class Upstream:
 
     Attributes:
         asked: the requests since `play`.
-        surplus: how many came after the last reply.
+        trouble: what the script could not answer; a test with trouble fails.
+        left: set when the other side hung up before the answer's end.
     """
 
     def __init__(self, wire: Wire) -> None:
         self.wire: Wire = wire
         self.asked: list[Asked] = []
-        self.surplus = 0
+        self.trouble: list[str] = []
+        self.left = threading.Event()
+        self._asked_once = threading.Event()
         self._answer: Callable[[Asked], Reply] = self._unscripted
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -50,12 +56,21 @@ class Upstream:
             return reply(asked) if callable(reply) else reply
 
         with self._lock:
-            self.asked, self.surplus, self._answer = [], 0, answer
+            self._begin(answer)
 
     def play_by(self, answer: Callable[[Asked], Reply]) -> None:
         """Answer every request by what it says."""
         with self._lock:
-            self.asked, self.surplus, self._answer = [], 0, answer
+            self._begin(answer)
+
+    def wait_asked(self, timeout_s: float = 30.0) -> None:
+        """Wait for the first request."""
+        assert self._asked_once.wait(timeout_s), "nobody asked"
+
+    def _begin(self, answer: Callable[[Asked], Reply]) -> None:
+        self.asked, self.trouble, self._answer = [], [], answer
+        self.left.clear()
+        self._asked_once.clear()
 
     def close(self) -> None:
         self._server.shutdown()
@@ -63,12 +78,13 @@ class Upstream:
         self._thread.join()
 
     def _unscripted(self, asked: Asked) -> Reply:
-        self.surplus += 1
-        return [{"refuse": 400, "body": {"error": {"message": "not in the script", "type": "script"}}}]
+        self.trouble.append("a request after the last reply")
+        return UNSCRIPTED
 
     def take(self, asked: Asked) -> Reply:
         with self._lock:
             self.asked.append(asked)
+            self._asked_once.set()
             return self._answer(asked)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
@@ -85,6 +101,10 @@ class Upstream:
                     self._play(asked, upstream.take(asked))
                 except (BrokenPipeError, ConnectionResetError):
                     self.close_connection = True
+                    upstream.left.set()
+                except AssertionError as error:
+                    upstream.trouble.append(str(error))
+                    self._play(asked, UNSCRIPTED)
 
             def _play(self, asked: Asked, reply: Reply) -> None:
                 if reply and "refuse" in reply[0]:
@@ -104,25 +124,32 @@ class Upstream:
                 self.wfile.write(body)
 
             def _stream(self, asked: Asked, reply: Reply) -> None:
-                steps = list(reply)
-                while steps and "pause_s" in steps[0]:
-                    time.sleep(steps.pop(0)["pause_s"])
+                frames = stream_frames(asked, reply)
+                while isinstance(silence_s := frames[0], float):
+                    time.sleep(silence_s)
+                    frames.pop(0)
                 self.send_response(200)
                 self.send_header("content-type", "text/event-stream")
                 self.send_header("transfer-encoding", "chunked")
                 self.end_headers()
-                self.wfile.flush()
-                while steps and ("head" in steps[0] or "pause_s" in steps[0]):
-                    time.sleep(steps.pop(0).get("pause_s", 0))
-                for frame in FRAMES[asked.wire](asked, steps):
-                    if frame == "cut":
-                        self.close_connection = True
-                        self.connection.shutdown(socket.SHUT_RDWR)
-                        return
-                    if isinstance(frame, float):
-                        time.sleep(frame)
-                    elif isinstance(frame, bytes):
-                        self.wfile.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+                for frame in frames:
+                    match frame:
+                        case b"":
+                            pass
+                        case bytes():
+                            self.wfile.write(b"%x\r\n%b\r\n" % (len(frame), frame))
+                        case float():
+                            time.sleep(frame)
+                        case "cut":
+                            self.close_connection = True
+                            self.connection.shutdown(socket.SHUT_RDWR)
+                            return
+                        case "wait":
+                            self.close_connection = True
+                            with contextlib.suppress(ConnectionResetError):
+                                self.connection.recv(1)
+                            upstream.left.set()
+                            return
                 self.wfile.write(b"0\r\n\r\n")
 
             def log_message(self, format: str, *args: Any) -> None:

@@ -104,11 +104,42 @@ def test_thinking_is_kept_over_the_turns_in_the_upstreams_own_way(claude, upstre
 
 
 def test_a_claude_name_with_its_long_window_label_leads_to_another_vendors_model(claude, upstream):
-    upstream.play([{"call": "Bash", "args": {"command": "echo hi"}, "id": "call_1"}], [{"say": "Here."}])
+    upstream.play(
+        [
+            {"think": "I am somebody else.", "seal": "c2VhbA=="},
+            {"call": "Bash", "args": {"command": "echo hi"}, "id": "call_1"},
+        ],
+        [{"say": "Here."}],
+    )
     done = claude.run("Who are you?", model="claude-opus-4-6[1m]").assert_fine()
     assert done.said == "Here."
-    assert [asked.body["model"] for asked in upstream.asked] == ["glm-up", "glm-up"]
     assert list(done.result["modelUsage"]) == ["claude-opus-4-6[1m]"]
+    last = upstream.asked[-1]
+    assert [asked.body["model"] for asked in upstream.asked] == ["glm-up", "glm-up"]
+    assert [text for text, _ in last.thoughts] == ["I am somebody else."]
+    assert last.results["call_1"].startswith("hi")
+    assert "claude-opus" not in str(last.headers)
+    assert "context-1m" not in str(last.headers)
+    roles = [message.get("role") for message in last.history]
+    assert "system" not in roles[1:]
+
+
+@pytest.mark.xfail(
+    strict=False, reason="deferred tools are left out on foreign wires even when they were found"
+)
+def test_a_deferred_tool_is_offered_once_it_was_searched_for(claude, upstream):
+    upstream.play(
+        [{"call": "ToolSearch", "args": {"query": "select:WebFetch", "max_results": 1}, "id": "call_1"}],
+        [{"call": "WebFetch", "args": {"url": "not an address", "prompt": "Read."}, "id": "call_2"}],
+        [{"say": "It cannot be read."}],
+    )
+    done = claude.run("Read that page.", tools="default")
+    assert (done.code, done.said) == (0, "It cannot be read.")
+    first, second, _ = upstream.asked
+    assert "WebFetch" not in first.tools
+    assert "WebFetch" in second.tools
+    if upstream.wire != "messages":
+        assert "DeferredToolPlaceholder" not in first.tools
 
 
 @pytest.mark.parametrize("model", ["plain", "blind"])

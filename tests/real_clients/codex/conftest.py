@@ -107,6 +107,11 @@ stream_idle_timeout_ms = {idle_timeout_ms}
 """
         )
 
+    def move_to(self, bench: Any) -> None:
+        """Use another gateway from now on."""
+        self._bench = bench
+        self.configure()
+
     def add_echo_server(self) -> None:
         """Give it an MCP server, `probe`, with one tool, `echo`."""
         self.configure(

@@ -65,6 +65,39 @@ def test_a_session_is_taken_up_again_with_all_that_was_said(codex, upstream):
     assert "Noted." in after.text
 
 
+MOVES = [
+    (a, b) for a in ("chat", "messages", "responses") for b in ("chat", "messages", "responses") if a != b
+]
+
+
+@pytest.mark.parametrize(("before", "after"), MOVES)
+def test_a_session_goes_on_at_another_provider_without_the_sealed_thoughts_of_the_first(
+    benches, make_codex, before, after
+):
+    first, second = benches.get(before), benches.get(after)
+    codex = make_codex(first)
+    first.upstream.play(
+        [
+            {"think": "The word is needed later.", "seal": "c2VhbA=="},
+            {"call": "exec_command", "args": {"cmd": "echo kept"}, "id": "call_1"},
+        ],
+        [{"say": "Noted."}],
+    )
+    begun = codex.run("Remember the word.", model="thinker").assert_fine()
+    codex.move_to(second)
+    second.upstream.play(
+        [{"call": "exec_command", "args": {"cmd": "echo more"}, "id": "call_2"}], [{"say": "It was “kept”."}]
+    )
+    done = codex.resume(begun.thread, "What was it?", model="thinker").assert_fine()
+    assert done.said == ["It was “kept”."]
+    assert (first.upstream.trouble, second.upstream.trouble) == ([], [])
+    asked = second.upstream.asked[-1]
+    assert list(asked.results) == list(asked.calls) == ["call_1", "call_2"]
+    assert "Noted." in asked.text
+    assert "c2VhbA==" not in asked.text
+    assert "gw1." not in asked.text
+
+
 def test_an_output_schema_reaches_the_upstream_in_its_own_words(codex, upstream):
     (codex.repository / "schema.json").write_text(json.dumps(SCHEMA))
     upstream.play([{"say": '{"answer": 4}'}])

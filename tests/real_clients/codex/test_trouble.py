@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 
 import pytest
@@ -74,6 +75,15 @@ def test_a_late_head_is_waited_for_longer_than_the_idle_timeout(codex, upstream)
     done = codex.run("Take your time.").assert_fine()
     assert done.said == ["Late."]
     assert done.retries == []
+
+
+def test_a_codex_that_is_ended_ends_the_answer_upstream(codex, upstream):
+    upstream.play([{"say": "One moment."}, {"wait": True}])
+    process = codex.start("Think hard.")
+    upstream.wait_asked()
+    process.send_signal(signal.SIGINT)
+    codex.finish(process)
+    assert upstream.left.wait(10)
 
 
 def test_a_length_stop_keeps_the_words(codex, upstream):
