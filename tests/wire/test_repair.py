@@ -123,6 +123,11 @@ def test_a_conversation_without_user_words_gets_some() -> None:
     assert mended(Note((Text(b"only system"),))).turns == (user(CONTINUE),)
 
 
+def test_results_alone_are_no_user_words() -> None:
+    turns = mended(calls("a"), results(("a", b"1"))).turns
+    assert turns == (user(CONTINUE), calls("a"), results(("a", b"1")))
+
+
 def test_the_billing_line_goes_unless_it_is_wanted() -> None:
     billing = Text(b"x-anthropic-billing-header: cc_version=1")
     request = Request(wire="messages", model="m", system=(billing, Text(b"s")), turns=(user(b"hi"),))

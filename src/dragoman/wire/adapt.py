@@ -41,6 +41,8 @@ def adapt(
     turns: list[Turn] = []
     for turn in request.turns:
         match turn:
+            case Assistant() if recall is None and _is_plain(turn):
+                turns.append(turn)
             case Assistant():
                 parts = _reasoned(turn.parts, request.wire, wire, dialect, recall, shims)
                 if parts:
@@ -50,6 +52,15 @@ def adapt(
             case _:
                 turns.append(turn)
     return msgspec.structs.replace(request, turns=tuple(turns)), list(shims)
+
+
+def _is_plain(turn: Assistant) -> bool:
+    """Whether a turn holds nothing that belongs to one provider."""
+    for part in turn.parts:
+        kind = type(part)
+        if kind is Reasoning or kind is Hosted:
+            return False
+    return bool(turn.parts)
 
 
 def _reasoned(

@@ -80,12 +80,15 @@ class BlockQueue:
 
     def delta(self, key: Hashable, text: RawText) -> None:
         """More of a block. Text for a block that is not open is ignored."""
-        lane = self._find(key)
-        if lane is None or lane.closed is not None or not text:
+        if not text:
             return
-        lane.texts.append(text)
-        if lane.key == self.live and not lane.wrapped:
-            self.events.append(Delta(text))
+        if key == self.live:
+            lane = self._lanes[0]
+            lane.texts.append(text)
+            if not lane.wrapped:
+                self.events.append(Delta(text))
+        elif (lane := self._find(key)) is not None and lane.closed is None:
+            lane.texts.append(text)
 
     def close(self, key: Hashable, carriers: tuple[Carrier, ...] = (), *, complete: bool = True) -> None:
         """A block is finished."""

@@ -11,6 +11,7 @@ import base64
 import binascii
 import hashlib
 import re
+from functools import lru_cache
 
 PREFIX = "dgm_"
 MAX_STRICT_CHARS = 64
@@ -38,6 +39,7 @@ def original_id(call_id: str) -> str:
     return original if safe_id(original) == call_id else call_id
 
 
+@lru_cache(maxsize=16_384)
 def strict_id(call_id: str) -> str:
     """`safe_id` for servers that also limit the length: a long id ends in a hash of the whole."""
     safe = safe_id(call_id)

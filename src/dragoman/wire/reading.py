@@ -63,6 +63,19 @@ def read(decoder: msgspec.json.Decoder[T], value: bytes | msgspec.Raw, path: str
         raise BadRequest("The body is nested too deeply", path=path) from error
 
 
+_LARGE = 2_000  # from here on a second copy costs more than a view
+
+
+def outward(error: BadRequest, path: str) -> BadRequest:
+    """The same refusal seen from further out: its path becomes one below `path`.
+
+    Paths are put together only when something is wrong; building them for every block of a long conversation
+    would cost as much as reading it.
+    """
+    inner = error.path.removeprefix("$")
+    return type(error)(error.message, path=path + inner, hint=error.hint)
+
+
 def is_set(value: msgspec.Raw) -> bool:
     """Whether a field was given and is not null."""
     return len(value) > 0 and bytes(value) != b"null"
@@ -70,6 +83,11 @@ def is_set(value: msgspec.Raw) -> bool:
 
 def text_of(value: msgspec.Raw) -> RawText | None:
     """The content of a JSON string, None for anything else."""
+    if value is ABSENT:
+        return None
+    if len(value) > _LARGE:
+        view = memoryview(value)
+        return bytes(view[1:-1]) if view[0] == 34 else None
     whole = bytes(value)
     return whole[1:-1] if whole[:1] == b'"' else None
 
@@ -107,5 +125,7 @@ def kind_of(value: msgspec.Raw) -> str:
 
 def json_of(value: msgspec.Raw) -> RawJson | None:
     """The value as it was spelled, None when absent or null."""
+    if value is ABSENT:
+        return None
     whole = bytes(value)
     return None if not whole or whole == b"null" else whole

@@ -62,11 +62,52 @@ def repair(
     while turns and isinstance(first := turns[0], Note):
         system.extend(text for text in first.parts if text.text)
         turns.pop(0)
-    paired = _pair(turns)
-    merged = _merge(paired if late_system else [_reminded(turn) for turn in paired])
-    if user_turn_required and not any(isinstance(turn, User) for turn in merged):
-        merged.append(User(parts=(Text(CONTINUE),)))
+    merged = turns if _is_sound(turns) else _mended(turns, late_system=late_system)
+    if user_turn_required and not any(isinstance(turn, User) and turn.parts for turn in merged):
+        merged = [User(parts=(Text(CONTINUE),)), *merged]
     return msgspec.structs.replace(request, system=tuple(system), turns=tuple(merged))
+
+
+def _mended(turns: Sequence[Turn], *, late_system: bool) -> list[Turn]:
+    paired = _pair(turns)
+    return _merge(paired if late_system else [_reminded(turn) for turn in paired])
+
+
+def _is_sound(turns: Sequence[Turn]) -> bool:
+    """Whether mending would change nothing: the usual case, told at a quarter of the cost."""
+    used: set[str] = set()
+    waiting: set[str] = set()
+    previous: type = Note
+    for turn in turns:
+        kind = type(turn)
+        if kind is previous or isinstance(turn, Note):
+            return False
+        previous = kind
+        if isinstance(turn, User):
+            results = turn.results
+            if not (results or turn.parts) or len(results) != len(waiting):
+                return False
+            for result in results:
+                if result.call_id not in waiting:
+                    return False
+                waiting.discard(result.call_id)
+        else:
+            calls = 0
+            for part in turn.parts:
+                if type(part) is Call:
+                    calls += 1
+                    used.add(part.id)
+                    waiting.add(part.id)
+            if not turn.parts or len(waiting) != calls:
+                return False
+        for part in turn.parts:
+            if type(part) is Text and not part.text:
+                return False
+    return not waiting and "" not in used and len(used) == sum(_call_count(turn) for turn in turns)
+
+
+def _call_count(turn: Turn) -> int:
+    return sum(1 for part in turn.parts if type(part) is Call)
 
 
 def is_billing(text: RawText) -> bool:

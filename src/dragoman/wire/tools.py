@@ -179,6 +179,29 @@ def arguments_object(call: Call) -> RawJson | None:
     return value if value.startswith(b"{") else None
 
 
+_MAX_KNOWN = 50_000
+_known_objects: set[int] = set()
+
+
+def holds_object(call: Call) -> bool:
+    """Whether a call's arguments are a JSON object, or empty.
+
+    A session sends its whole history with every request, so the answer for a text is remembered, by its
+    hash: checking half a megabyte of old arguments again would cost more than all the rest of a translation.
+    """
+    if call.arguments_json is not None:
+        return True
+    key = hash(call.arguments)
+    if key in _known_objects:
+        return True
+    if arguments_object(call) is None:
+        return False
+    if len(_known_objects) >= _MAX_KNOWN:
+        _known_objects.clear()
+    _known_objects.add(key)
+    return True
+
+
 def wrap_freeform(text: RawText) -> RawJson:
     """A freeform text as the one argument of a function."""
     return b'{"' + FREEFORM_KEY.encode() + b'":"' + text + b'"}'

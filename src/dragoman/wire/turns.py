@@ -25,6 +25,9 @@ RawJson: TypeAlias = bytes
 """One whole JSON value as it was spelled."""
 
 
+_string = msgspec.json.Decoder(str)
+
+
 def raw(text: str) -> RawText:
     """Escape `text` the way it stands inside a JSON string."""
     return msgspec.json.encode(text)[1:-1]
@@ -34,12 +37,12 @@ def plain(text: RawText) -> str:
     """Unescape the content of a JSON string."""
     if b"\\" not in text:
         return text.decode("utf-8", "replace")
-    return msgspec.json.decode(b'"' + text + b'"', type=str)
+    return _string.decode(b"".join((b'"', text, b'"')))
 
 
 def quoted(text: RawText) -> msgspec.Raw:
     """`text` as a JSON string value, ready to be placed in something `msgspec.json.encode` writes."""
-    return msgspec.Raw(b'"' + text + b'"')
+    return msgspec.Raw(b"".join((b'"', text, b'"')))
 
 
 class _Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

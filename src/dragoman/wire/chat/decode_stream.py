@@ -13,7 +13,18 @@ from typing import Any, cast
 import msgspec
 
 from dragoman.wire.blocks import BlockQueue
-from dragoman.wire.chat.shapes import Chunk, Function, Said, ToolCall, chunks, content_parts, usage_of
+from dragoman.wire.chat.shapes import (
+    Chunk,
+    Function,
+    Said,
+    ToolCall,
+    argument_chunks,
+    chunks,
+    content_parts,
+    reasoning_chunks,
+    text_chunks,
+    usage_of,
+)
 from dragoman.wire.decode_error import failure_from
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.errors import Failure, failure
@@ -31,7 +42,7 @@ from dragoman.wire.events import (
 )
 from dragoman.wire.ids import made_id
 from dragoman.wire.loose_json import mend_json
-from dragoman.wire.reading import is_set, json_of, text_of
+from dragoman.wire.reading import is_set, is_utf8, json_of, text_of
 from dragoman.wire.sse import FrameTooLarge, SseReader, is_done
 from dragoman.wire.think_tags import ThinkTags
 from dragoman.wire.tools import ToolTable
@@ -93,14 +104,50 @@ class Decoder:
     def feed(self, data: bytes) -> list[Event]:
         if self.finished:
             return []
+        queue = self._queue
         try:
             for payload in self._reader.feed(data):
-                self._frame(payload)
-                if self.finished:
-                    break
+                if queue.live is None or not self._continues(payload):
+                    self._frame(payload)
+                    if self.finished:
+                        break
         except FrameTooLarge as error:
             self._fail(failure("upstream", error.message))
-        return self._queue.take()
+        return queue.take()
+
+    def _continues(self, payload: bytes) -> bool:
+        """The path of nearly every frame: one more piece of the block that is live, and nothing else.
+
+        Such frames are read by decoders that know only that shape and refuse every other one.
+        """
+        queue = self._queue
+        live = queue.live
+        if not (payload.isascii() or is_utf8(payload)):
+            return False
+        try:
+            if live is TEXT:
+                if self._tags is not None:
+                    return False
+                value = text_chunks.decode(payload).choices[0].delta.content
+            elif live is REASONING:
+                value = reasoning_chunks.decode(payload).choices[0].delta.reasoning_content
+            else:
+                call = argument_chunks.decode(payload).choices[0].delta.tool_calls[0]
+                pending = self._by_index.get(call.index)
+                if pending is None or pending.key != live:
+                    return False
+                value = call.function.arguments
+        except (ValueError, RecursionError):
+            return False
+        whole = bytes(value)
+        if whole[0] != 34:
+            return False
+        if len(whole) > 2:
+            if live is TEXT:
+                queue.events.append(Delta(whole[1:-1]))
+            else:
+                queue.delta(live, whole[1:-1])
+        return True
 
     def eof(self) -> list[Event]:
         if self.finished:
@@ -240,7 +287,7 @@ class Decoder:
 
     def _say(self, lane: str, text: RawText) -> None:
         queue = self._queue
-        if not queue.has(lane):
+        if queue.live != lane and not queue.has(lane):
             self._close_words()
             self._close_whole_calls()
             queue.open(lane, TextBlock() if lane == TEXT else ReasoningBlock())

@@ -6,42 +6,25 @@ come first and `messages` last, so that the whole body of one request is a prefi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from dragoman.wire.chat.encode_messages import GAP, Fields, messages_of
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.errors import BadRequest
-from dragoman.wire.ids import strict_id
-from dragoman.wire.repair import has_calls
 from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
 from dragoman.wire.thinking import ThinkingPlan, plan_thinking
-from dragoman.wire.tools import ToolEntry, ToolTable, arguments_object, wrap_freeform
+from dragoman.wire.tools import ToolEntry, ToolTable
 from dragoman.wire.turns import (
-    Assistant,
-    Call,
     ChoiceMode,
-    File,
-    Image,
-    Note,
-    Part,
     RawText,
-    Reasoning,
     Request,
-    Result,
-    Text,
     ToolChoice,
-    User,
     quoted,
     raw,
 )
 
-GAP = b"\\n\\n"
-EMPTY_RESULT = b"(no output)"
-ERROR_PREFIX = b"[tool error] "
-
-Fields = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
 
 
@@ -75,7 +58,7 @@ def encode(
     if schema_text:
         system.append(schema_text)
         shims["output schema told in words"] = None
-    body["messages"] = _messages(request, tools, system, dialect, limits, shims)
+    body["messages"] = messages_of(request, tools, system, dialect=dialect, limits=limits)
     return _encode(body), list(shims)
 
 
@@ -153,9 +136,6 @@ def _put_format(body: Fields, request: Request, dialect: Dialect) -> RawText | N
     return None
 
 
-# --- tools ---
-
-
 def _put_tools(
     body: Fields,
     request: Request,
@@ -227,157 +207,3 @@ def _declaration(entry: ToolEntry, dialect: Dialect) -> Any:
     if tool.strict is not None and "strict" in dialect.params and not entry.wrapped:
         function["strict"] = tool.strict
     return {"type": "function", "function": function}
-
-
-# --- messages ---
-
-
-def _messages(
-    request: Request,
-    tools: ToolTable,
-    system: list[RawText],
-    dialect: Dialect,
-    limits: Limits,
-    shims: dict[str, None],
-) -> list[Fields]:
-    out: list[Fields] = []
-    if system:
-        role = "developer" if dialect.developer_role and request.wire == "responses" else "system"
-        out.append({"role": role, "content": quoted(GAP.join(system))})
-    for turn in request.turns:
-        match turn:
-            case User():
-                _put_user(out, turn, dialect)
-            case Assistant():
-                message = _assistant(turn, tools, dialect, limits)
-                if len(message) > 1:
-                    out.append(message)
-            case Note():
-                out.append({"role": "system", "content": quoted(_joined(turn.parts))})
-    return out
-
-
-def _joined(parts: Iterable[Text]) -> RawText:
-    return GAP.join(part.text for part in parts)
-
-
-def _put_user(out: list[Fields], turn: User, dialect: Dialect) -> None:
-    """Tool messages first; pictures a tool returned follow them as user words where a tool message may not
-    hold any."""
-    moved: list[Part] = []
-    for result in turn.results:
-        out.append(_tool_message(result, dialect, moved))
-    parts = (*moved, *turn.parts)
-    if parts:
-        out.append({"role": "user", "content": _content(parts)})
-
-
-def _tool_message(result: Result, dialect: Dialect, moved: list[Part]) -> Fields:
-    call_id = strict_id(result.call_id) if dialect.strict_ids else result.call_id
-    texts = [part.text for part in result.parts if isinstance(part, Text)]
-    others = [part for part in result.parts if not isinstance(part, Text)]
-    if others and dialect.tool_images:
-        return {"role": "tool", "tool_call_id": call_id, "content": _content(result.parts)}
-    if others:
-        texts.append(b"[the tool's attachment follows in the next user message]")
-        moved.append(Text(b"[attachment of tool call " + raw(call_id) + b"]"))
-        moved.extend(others)
-    text = GAP.join(text for text in texts if text) or EMPTY_RESULT
-    if result.is_error:
-        text = ERROR_PREFIX + text
-    return {"role": "tool", "tool_call_id": call_id, "content": quoted(text)}
-
-
-def _content(parts: Iterable[Part]) -> Any:
-    """One string where everything is text, else a list of parts."""
-    parts = tuple(parts)
-    texts = [part.text for part in parts if isinstance(part, Text)]
-    if len(texts) == len(parts):
-        return quoted(GAP.join(texts))
-    return [_part(part) for part in parts]
-
-
-def _part(part: Part) -> Fields:
-    match part:
-        case Text():
-            return {"type": "text", "text": quoted(part.text)}
-        case Image():
-            image: Fields = {"url": quoted(_image_url(part))}
-            if part.detail is not None:
-                image["detail"] = part.detail
-            return {"type": "image_url", "image_url": image}
-        case File():
-            return _file(part)
-
-
-def _image_url(part: Image) -> RawText:
-    if part.data is None:
-        return part.url or b""
-    return b"data:" + raw(part.media_type or "image/png") + b";base64," + part.data
-
-
-def _file(part: File) -> Fields:
-    if part.text is not None:
-        head = b"[document " + part.filename + b"]" + GAP if part.filename else b""
-        return {"type": "text", "text": quoted(head + part.text)}
-    if part.data is None and part.file_id is None:
-        return {"type": "text", "text": quoted(b"[document: " + (part.url or b"unknown") + b"]")}
-    file: Fields = {}
-    if part.file_id is not None:
-        file["file_id"] = part.file_id
-    if part.data is not None:
-        kind = raw(part.media_type or "application/pdf")
-        file["filename"] = quoted(part.filename or b"document.pdf")
-        file["file_data"] = quoted(b"data:" + kind + b";base64," + part.data)
-    return {"type": "file", "file": file}
-
-
-def _assistant(turn: Assistant, tools: ToolTable, dialect: Dialect, limits: Limits) -> Fields:
-    texts = [part.text for part in turn.parts if isinstance(part, Text) and part.text]
-    calls = [part for part in turn.parts if isinstance(part, Call)]
-    message: Fields = {"role": "assistant"}
-    if texts:
-        message["content"] = quoted(GAP.join(texts))
-    elif calls:
-        message["content"] = None if dialect.null_content else ""
-    _put_reasoning(message, turn, dialect, limits)
-    if calls:
-        message["tool_calls"] = [_call(call, tools, dialect) for call in calls]
-    elif not texts and len(message) > 1:
-        message["content"] = ""
-    return message
-
-
-def _put_reasoning(message: Fields, turn: Assistant, dialect: Dialect, limits: Limits) -> None:
-    replay = dialect.reasoning_replay
-    if replay == "never" or not limits.thinks or (replay == "tool_turns" and not has_calls(turn.parts)):
-        return
-    thoughts = [part.text for part in turn.parts if isinstance(part, Reasoning) and part.text]
-    if thoughts:
-        message[dialect.reasoning_field] = quoted(GAP.join(thoughts))
-    elif dialect.reasoning_required and has_calls(turn.parts):
-        message[dialect.reasoning_field] = dialect.reasoning_blank
-
-
-def _call(call: Call, tools: ToolTable, dialect: Dialect) -> Fields:
-    return {
-        "id": strict_id(call.id) if dialect.strict_ids else call.id,
-        "type": "function",
-        "function": {
-            "name": tools.upstream_name(call.name, call.namespace),
-            "arguments": _arguments(call, dialect),
-        },
-    }
-
-
-def _arguments(call: Call, dialect: Dialect) -> str | msgspec.Raw:
-    """The arguments as a JSON string holds them; malformed ones are wrapped for upstreams that parse them."""
-    if call.arguments_json is not None:
-        return call.arguments_json.decode("utf-8", "replace")
-    if call.kind == "freeform":
-        return wrap_freeform(call.arguments).decode("utf-8", "replace")
-    if not call.arguments.strip():
-        return "{}"
-    if dialect.valid_arguments and arguments_object(call) is None:
-        return (b'{"_raw":"' + call.arguments + b'"}').decode("utf-8", "replace")
-    return quoted(call.arguments)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from dragoman.wire.events import Usage
@@ -66,6 +68,89 @@ class ContentPart(msgspec.Struct, gc=False):
     text: msgspec.Raw = ABSENT
     thinking: msgspec.Raw = ABSENT
 
+
+# Frames that hold one more piece of one block and nothing else. Every field that could say more has to be
+# absent, null or empty, or the frame is refused and read in full.
+
+Nothing = Literal[""] | None
+
+
+class _TextDelta(msgspec.Struct, gc=False):
+    content: msgspec.Raw
+    tool_calls: None = None
+    reasoning_content: Nothing = None
+    reasoning: Nothing = None
+    refusal: Nothing = None
+    function_call: None = None
+
+
+class _TextChoice(msgspec.Struct, gc=False):
+    delta: _TextDelta
+    index: Literal[0] = 0
+    finish_reason: None = None
+
+
+class _TextChunk(msgspec.Struct, gc=False):
+    choices: tuple[_TextChoice]
+    usage: None = None
+    error: None = None
+
+
+class _ReasoningDelta(msgspec.Struct, gc=False):
+    reasoning_content: msgspec.Raw
+    content: Nothing = None
+    tool_calls: None = None
+    refusal: Nothing = None
+    function_call: None = None
+
+
+class _ReasoningChoice(msgspec.Struct, gc=False):
+    delta: _ReasoningDelta
+    index: Literal[0] = 0
+    finish_reason: None = None
+
+
+class _ReasoningChunk(msgspec.Struct, gc=False):
+    choices: tuple[_ReasoningChoice]
+    usage: None = None
+    error: None = None
+
+
+class _Arguments(msgspec.Struct, gc=False):
+    arguments: msgspec.Raw
+    name: Nothing = None
+
+
+class _ArgumentsCall(msgspec.Struct, gc=False):
+    index: int
+    function: _Arguments
+    id: Nothing = None
+
+
+class _ArgumentsDelta(msgspec.Struct, gc=False):
+    tool_calls: tuple[_ArgumentsCall]
+    content: Nothing = None
+    reasoning_content: Nothing = None
+    reasoning: Nothing = None
+    refusal: Nothing = None
+    function_call: None = None
+
+
+class _ArgumentsChoice(msgspec.Struct, gc=False):
+    delta: _ArgumentsDelta
+    index: Literal[0] = 0
+    finish_reason: None = None
+
+
+class _ArgumentsChunk(msgspec.Struct, gc=False):
+    choices: tuple[_ArgumentsChoice]
+    usage: None = None
+    error: None = None
+
+
+text_chunks = msgspec.json.Decoder(_TextChunk)
+reasoning_chunks = msgspec.json.Decoder(_ReasoningChunk)
+argument_chunks = msgspec.json.Decoder(_ArgumentsChunk)
 
 chunks = msgspec.json.Decoder(Chunk)
 content_parts = msgspec.json.Decoder(list[ContentPart])

@@ -11,78 +11,21 @@ from typing import cast, get_args
 
 import msgspec
 
-from dragoman.wire import envelope
 from dragoman.wire.errors import BadRequest
-from dragoman.wire.ids import original_id
-from dragoman.wire.reading import ABSENT, is_set, json_of, kind_of, need_text, read, text_of
+from dragoman.wire.messages.decode_blocks import Message, decode_messages, decode_system
+from dragoman.wire.reading import ABSENT, is_set, json_of, kind_of, read, text_of
 from dragoman.wire.turns import (
-    Assistant,
-    AssistantPart,
-    Call,
-    Carrier,
     Effort,
-    File,
     Format,
-    Hosted,
-    Image,
-    Note,
-    Part,
     RawJson,
-    RawText,
-    Reasoning,
     Request,
-    Result,
-    Text,
     Thinking,
     Tool,
     ToolChoice,
-    Turn,
-    User,
-    raw,
 )
 
 _SAMPLING = ("temperature", "top_p", "top_k")
 _EFFORTS = frozenset(get_args(Effort))
-
-
-class _Block(msgspec.Struct):
-    type: str
-    text: msgspec.Raw = ABSENT
-    cache_control: msgspec.Raw = ABSENT
-    id: str = ""
-    name: str = ""
-    input: msgspec.Raw = ABSENT
-    tool_use_id: str = ""
-    content: msgspec.Raw = ABSENT
-    is_error: bool | None = None
-    source: msgspec.Raw = ABSENT
-    title: msgspec.Raw = ABSENT
-    thinking: msgspec.Raw = ABSENT
-    signature: str | None = None
-    data: str | None = None
-    tool_name: str = ""
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: list[_Block] | str
-
-
-class _RawMessage(msgspec.Struct):
-    content: msgspec.Raw
-
-
-class _RawBody(msgspec.Struct):
-    messages: list[_RawMessage]
-
-
-class _Source(msgspec.Struct):
-    type: str
-    media_type: str | None = None
-    data: msgspec.Raw = ABSENT
-    url: msgspec.Raw = ABSENT
-    file_id: str | None = None
-    content: msgspec.Raw = ABSENT
 
 
 class _Tool(msgspec.Struct):
@@ -127,7 +70,7 @@ class _UserId(msgspec.Struct):
 
 class _Body(msgspec.Struct):
     model: str
-    messages: list[_Message]
+    messages: list[Message]
     system: msgspec.Raw = ABSENT
     max_tokens: int | None = None
     stream: bool | None = None
@@ -145,10 +88,6 @@ class _Body(msgspec.Struct):
 
 
 _body = msgspec.json.Decoder(_Body)
-_blocks = msgspec.json.Decoder(list[_Block])
-_raw_body = msgspec.json.Decoder(_RawBody)
-_raws = msgspec.json.Decoder(list[msgspec.Raw])
-_source = msgspec.json.Decoder(_Source)
 _tool = msgspec.json.Decoder(_Tool)
 _user_id = msgspec.json.Decoder(_UserId)
 
@@ -160,16 +99,14 @@ def decode(body: bytes) -> Request:
         BadRequest: with the JSON path of what is wrong.
     """
     fields = read(_body, body)
-    spelled = _Spelled(body)
-    turns = [_turn(message, i, spelled) for i, message in enumerate(fields.messages)]
     config = fields.output_config or _OutputConfig()
     choice, parallel = _choice(fields.tool_choice)
     return Request(
         wire="messages",
         model=fields.model,
         stream=bool(fields.stream),
-        system=_texts(fields.system, "$.system") if is_set(fields.system) else (),
-        turns=tuple(turns),
+        system=decode_system(fields.system) if is_set(fields.system) else (),
+        turns=decode_messages(fields.messages, body),
         tools=tuple(_tool_of(tool, f"$.tools[{i}]") for i, tool in enumerate(fields.tools or [])),
         tool_choice=choice,
         parallel_calls=parallel,
@@ -262,183 +199,4 @@ def _tool_of(value: msgspec.Raw, path: str) -> Tool:
         deferred=bool(tool.defer_loading),
         json=bytes(value),
         cache_control=json_of(tool.cache_control),
-    )
-
-
-def _texts(value: msgspec.Raw, path: str) -> tuple[Text, ...]:
-    """System text: a string or a list of text blocks."""
-    if (text := text_of(value)) is not None:
-        return (Text(text),) if text else ()
-    return _texts_of(read(_blocks, value, path), path)
-
-
-def _texts_of(blocks: list[_Block], path: str) -> tuple[Text, ...]:
-    return tuple(
-        Text(need_text(block.text, f"{path}[{i}].text"), cache_control=json_of(block.cache_control))
-        for i, block in enumerate(blocks)
-        if block.type == "text"
-    )
-
-
-def _note(content: list[_Block] | str, path: str) -> tuple[Text, ...]:
-    if isinstance(content, str):
-        return (Text(raw(content)),) if content else ()
-    return _texts_of(content, f"{path}.content")
-
-
-def _turn(message: _Message, place: int, spelled: _Spelled) -> Turn:
-    path = f"$.messages[{place}]"
-    match message.role:
-        case "user":
-            return _user(message.content, path)
-        case "assistant":
-            return _assistant(message.content, path, place, spelled)
-        case "system":
-            return Note(_note(message.content, path))
-        case other:
-            raise BadRequest(f"Unknown role `{other}`", path=f"{path}.role")
-
-
-def _user(content: list[_Block] | str, path: str) -> User:
-    if isinstance(content, str):
-        return User(parts=(Text(raw(content)),))
-    results: list[Result] = []
-    parts: list[Part] = []
-    for i, block in enumerate(content):
-        where = f"{path}.content[{i}]"
-        if block.type == "tool_result":
-            results.append(_result(block, where))
-        elif (part := _part(block, where)) is not None:
-            parts.append(part)
-    return User(tuple(results), tuple(parts))
-
-
-def _result(block: _Block, path: str) -> Result:
-    if not block.tool_use_id:
-        raise BadRequest("A tool result needs the id of its call", path=f"{path}.tool_use_id")
-    parts: list[Part] = []
-    if (text := text_of(block.content)) is not None:
-        parts = [Text(text)] if text else []
-    elif is_set(block.content):
-        for i, inner in enumerate(read(_blocks, block.content, f"{path}.content")):
-            part = _part(inner, f"{path}.content[{i}]")
-            if part is not None:
-                parts.append(part)
-    return Result(
-        call_id=original_id(block.tool_use_id),
-        parts=tuple(parts),
-        is_error=bool(block.is_error),
-        cache_control=json_of(block.cache_control),
-    )
-
-
-def _part(block: _Block, path: str) -> Part | None:
-    cache = json_of(block.cache_control)
-    match block.type:
-        case "text":
-            return Text(need_text(block.text, f"{path}.text"), cache_control=cache)
-        case "image":
-            source = read(_source, block.source, f"{path}.source") if is_set(block.source) else None
-            if source is None:
-                raise BadRequest("An image needs a source", path=f"{path}.source")
-            return Image(
-                media_type=source.media_type,
-                data=text_of(source.data),
-                url=text_of(source.url),
-                file_id=source.file_id,
-                cache_control=cache,
-            )
-        case "document":
-            return _document(block, path, cache)
-        case "tool_reference":
-            return Text(raw(f"[tool available: {block.tool_name}]"), cache_control=cache)
-        case "search_result":
-            return Text(_joined_texts(block.content), cache_control=cache)
-        case _:
-            return None
-
-
-def _document(block: _Block, path: str, cache: RawJson | None) -> Part:
-    if not is_set(block.source):
-        raise BadRequest("A document needs a source", path=f"{path}.source")
-    source = read(_source, block.source, f"{path}.source")
-    title = text_of(block.title)
-    if source.type == "content":
-        return Text(_joined_texts(source.content), cache_control=cache)
-    data = text_of(source.data)
-    is_text = source.type == "text"
-    return File(
-        media_type=source.media_type,
-        data=None if is_text else data,
-        text=data if is_text else None,
-        url=text_of(source.url),
-        file_id=source.file_id,
-        filename=title,
-        cache_control=cache,
-    )
-
-
-def _joined_texts(value: msgspec.Raw) -> RawText:
-    if (text := text_of(value)) is not None:
-        return text
-    if not is_set(value):
-        return b""
-    texts = (text_of(block.text) for block in read(_blocks, value))
-    return b"\\n\\n".join(text for text in texts if text)
-
-
-class _Spelled:
-    """The blocks of a body as they were spelled, read only when a block has to be carried unread."""
-
-    def __init__(self, body: bytes) -> None:
-        self._body = body
-        self._messages: list[_RawMessage] | None = None
-
-    def block(self, message: int, block: int) -> RawJson:
-        if self._messages is None:
-            self._messages = _raw_body.decode(self._body).messages
-        return bytes(_raws.decode(self._messages[message].content)[block])
-
-
-def _assistant(content: list[_Block] | str, path: str, place: int, spelled: _Spelled) -> Assistant:
-    if isinstance(content, str):
-        return Assistant((Text(raw(content)),))
-    parts: list[AssistantPart] = []
-    for i, block in enumerate(content):
-        where = f"{path}.content[{i}]"
-        cache = json_of(block.cache_control)
-        match block.type:
-            case "text":
-                parts.append(Text(need_text(block.text, f"{where}.text"), cache_control=cache))
-            case "thinking":
-                parts.append(_thought(text_of(block.thinking) or b"", block.signature or ""))
-            case "redacted_thinking":
-                found = envelope.unwrap(block.data or "")
-                parts.append(found or Reasoning(carriers=(Carrier(kind="redacted", data=block.data or ""),)))
-            case "tool_use":
-                parts.append(_call(block, where, cache))
-            case other:
-                parts.append(Hosted("messages", other, spelled.block(place, i), cache_control=cache))
-    return Assistant(tuple(parts))
-
-
-def _thought(text: RawText, signature: str) -> Reasoning:
-    """A thinking block; an envelope of ours in its signature tells whose it really is."""
-    if envelope.is_envelope(signature):
-        found = envelope.unwrap(signature)
-        return found if found is not None else Reasoning(text)
-    return Reasoning(text, carriers=(Carrier(kind="signature", data=signature),))
-
-
-def _call(block: _Block, path: str, cache: RawJson | None) -> Call:
-    if not block.id or not block.name:
-        raise BadRequest("A tool call needs an id and a name", path=path)
-    arguments = json_of(block.input)
-    if arguments is not None and not arguments.startswith(b"{"):
-        raise BadRequest(f"Expected `object`, got `{kind_of(block.input)}`", path=f"{path}.input")
-    return Call(
-        id=original_id(block.id),
-        name=block.name,
-        arguments_json=arguments or b"{}",
-        cache_control=cache,
     )

@@ -291,6 +291,8 @@ def _texts(parts: Iterable[Text]) -> list[Fields]:
 
 def _is_blank(text: RawText) -> bool:
     """Whether a text is empty or white: such blocks are refused."""
+    if text[:1].isalnum():
+        return False
     return not text or (len(text) < 200 and not plain(text).strip())
 
 
