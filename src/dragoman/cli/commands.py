@@ -86,6 +86,8 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
             "cc-input", "dragoman.cli.lead:cc_input", "Press one key in Claude Code, wait for what follows"
         ),
         Command("cc-status", "dragoman.cli.lead:cc_status", "Say how the bridge stands"),
+        Command("attach", "dragoman.cli.lead:attach", "Join the terminal of a session, to watch or to type"),
+        Command("bridge", "dragoman.cli.lead:bridge", "The bridge's settings, sessions and recordings"),
         Command(
             "migrate-supervisor", "dragoman.cli.lead:migrate", "Renew the lead's rules, keep your own words"
         ),
@@ -104,7 +106,7 @@ def overview() -> str:
     for title, commands in SECTIONS.items():
         lines += ["", f"{title}:"]
         lines += [f"  {command.name:<{width}}  {command.summary}" for command in commands]
-    lines += ["", "dragoman COMMAND --help tells more. Every command takes --json. dragoman --version."]
+    lines += ["", "dragoman COMMAND --help tells more, and --json makes output for programs. dragoman --version."]
     return "\n".join(lines)
 
 
