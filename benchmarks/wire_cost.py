@@ -234,54 +234,58 @@ def timed(run: Callable[[], object]) -> float:
     return time.thread_time() - begun
 
 
+def delta_row(
+    upstream: Wire, client: Wire, frames: list[bytes], per_read: int, rounds: int
+) -> dict[str, Any]:
+    """CPU time of one text delta, `per_read` of them arriving together."""
+    reads = [b"".join(frames[i : i + per_read]) for i in range(0, len(frames), per_read)]
+    ours = plain = float("inf")
+    for _ in range(rounds):
+        ours = min(ours, timed(lambda: ours_stream(upstream, client, reads)))
+        plain = min(plain, timed(lambda: plain_stream(upstream, client, reads)))
+    return {
+        "what": "delta",
+        "name": f"{client} from {upstream}, {per_read} a read",
+        "ours_us": 1e6 * ours / DELTAS,
+        "plain_us": 1e6 * plain / DELTAS,
+        "share": ours / plain,
+    }
+
+
+def request_row(client: Wire, upstream: Wire, body: bytes, rounds: int) -> dict[str, Any]:
+    """CPU time of one large request, and of its longest step."""
+    steps = (float("inf"), float("inf"))
+    plain = float("inf")
+    for _ in range(rounds):
+        for _ in range(REPEATS):
+            found = ours_request(client, upstream, body)
+            if sum(found) < sum(steps):
+                steps = found
+        for _ in range(REPEATS):
+            plain = min(plain, timed(lambda: plain_request(client, upstream, body)))
+    return {
+        "what": "request",
+        "name": f"{client} to {upstream}, {len(body) / 1e6:.1f} MB",
+        "ours_ms": 1e3 * sum(steps),
+        "longest_step_ms": 1e3 * max(steps),
+        "plain_ms": 1e3 * plain,
+        "share": sum(steps) / plain,
+    }
+
+
 def measure(rounds: int = 15) -> list[dict[str, Any]]:
     """Interleaved rounds, the best of each."""
-    rows: list[dict[str, Any]] = []
     streams: dict[Wire, list[bytes]] = {"chat": chat_frames(), "messages": messages_frames()}
-    for upstream, frames in streams.items():
-        for client in WIRES:
-            if client == upstream:
-                continue
-            for per_read in (1, 8):
-                reads = [b"".join(frames[i : i + per_read]) for i in range(0, len(frames), per_read)]
-                ours = plain = float("inf")
-                for _ in range(rounds):
-                    ours = min(ours, timed(lambda: ours_stream(upstream, client, reads)))  # noqa: B023
-                    plain = min(plain, timed(lambda: plain_stream(upstream, client, reads)))  # noqa: B023
-                name = f"{client} from {upstream}, {per_read} a read"
-                rows.append(
-                    {
-                        "what": "delta",
-                        "name": name,
-                        "ours_us": 1e6 * ours / DELTAS,
-                        "plain_us": 1e6 * plain / DELTAS,
-                        "share": ours / plain,
-                    }
-                )
+    rows = [
+        delta_row(upstream, client, frames, per_read, rounds)
+        for upstream, frames in streams.items()
+        for client in WIRES
+        if client != upstream
+        for per_read in (1, 8)
+    ]
     for client in WIRES:
         body = large_request(client)
-        for upstream in WIRES:
-            if upstream == client:
-                continue
-            steps = (float("inf"), float("inf"))
-            plain = float("inf")
-            for _ in range(rounds):
-                for _ in range(REPEATS):
-                    found = ours_request(client, upstream, body)
-                    if sum(found) < sum(steps):
-                        steps = found
-                for _ in range(REPEATS):
-                    plain = min(plain, timed(lambda: plain_request(client, upstream, body)))  # noqa: B023
-            rows.append(
-                {
-                    "what": "request",
-                    "name": f"{client} to {upstream}, {len(body) / 1e6:.1f} MB",
-                    "ours_ms": 1e3 * sum(steps),
-                    "longest_step_ms": 1e3 * max(steps),
-                    "plain_ms": 1e3 * plain,
-                    "share": sum(steps) / plain,
-                }
-            )
+        rows += [request_row(client, upstream, body, rounds) for upstream in WIRES if upstream != client]
     return rows
 
 
