@@ -151,3 +151,13 @@ def test_every_preset_names_a_shipped_profile_and_a_safe_address() -> None:
     assert list(presets["zai"].wires) == ["messages", "chat"]
     assert presets["zai"].wires["chat"] == "https://api.z.ai/api/coding/paas/v4"
     assert set(presets["deepseek"].wires) == {"chat", "messages", "responses"}
+
+
+def test_codexs_private_fields_and_its_own_items_are_for_its_vendor_alone() -> None:
+    told = {name for name in profile_names() if dialect(name, "responses").keeps_client_metadata}
+    assert told == {"openai"}
+    assert {name for name in profile_names() if dialect(name, "responses").compaction_items} == {"openai"}
+
+
+def test_glm_tells_its_times_in_the_zone_of_its_home() -> None:
+    assert {wire: dialect("zai", wire).reset_utc_offset_h for wire in WIRES} == dict.fromkeys(WIRES, 8.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +200,35 @@ def test_a_used_up_quota_is_never_retried(kit: Any, tmp_path: Path) -> None:
             status, headers, answer = await served.ask("/v1/responses", ASK_CODEX, headers=CODEX)
             assert json.loads(answer)["error"]["code"] == "insufficient_quota"
             assert "retry-after" not in headers
+            assert len(up.requests) == 1
+
+    kit.run(run)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_reset_time_without_a_zone_is_read_in_the_providers_own(
+    kit: Any, tmp_path: Path, inside: bool
+) -> None:
+    async def run() -> None:
+        at = datetime.now(timezone(timedelta(hours=8))) + timedelta(hours=2)
+        message = f"Usage limit reached for 5 hour. Your limit will reset at {at:%Y-%m-%d %H:%M:%S}"
+        error = {"error": {"message": message, "code": "1308"}}
+        answer = (
+            [kit.streamed(kit.sse(error, named=False))] if inside else refusal(kit, 429, **error["error"])
+        )
+        async with (
+            kit.scripted(answer) as up,
+            kit.served(
+                tmp_path,
+                f'[providers.a]\nprofile = "zai"\nkey_env = "UP_KEY"\nwires.messages = "{up.base}"' + ALONE,
+            ) as served,
+        ):
+            status, headers, _ = await served.ask("/v1/messages", ASK)
+            assert status == 429
+            assert 7100 < float(headers["retry-after"]) <= 7200
+            status, headers, _ = await served.ask("/v1/messages", ASK)
+            assert status == 429
+            assert 7100 < float(headers["retry-after"]) <= 7200
             assert len(up.requests) == 1
 
     kit.run(run)

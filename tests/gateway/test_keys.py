@@ -240,3 +240,10 @@ def test_a_key_never_shows_its_secret(tmp_path: Path) -> None:
     (key,) = keys("a")
     assert "secret-a" not in repr(key) + key.id
     assert key.id != Key("q", "a", "secret-a").id
+
+
+def test_no_key_rests_longer_than_a_day_whatever_the_provider_says(tmp_path: Path) -> None:
+    found = states(tmp_path)
+    (key,) = keys("a")
+    found.failed(key, refused("quota_window", resets_at=4_070_908_800))
+    assert found.resting(key) == 86_400

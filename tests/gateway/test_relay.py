@@ -89,6 +89,65 @@ def test_messages_pass_through_byte_for_byte_but_for_the_model(kit: Any, tmp_pat
     kit.run(run)
 
 
+@pytest.mark.parametrize("profile", ["generic", "deepseek", "local", "openai"])
+def test_codexs_metadata_leaves_the_house_for_its_own_vendor_only(
+    kit: Any, tmp_path: Path, profile: str
+) -> None:
+    async def run() -> None:
+        done = kit.sse({"type": "response.completed", "response": {"id": "r", "output": []}})
+        async with (
+            kit.scripted([kit.streamed(done)]) as up,
+            kit.served(tmp_path, config(up.base, "responses", profile=profile)) as served,
+        ):
+            body = ask("responses", stream=True, client_metadata={"x-codex-turn-metadata": "/home/u a1b2c3"})
+            headers = {"x-codex-turn-metadata": "/home/u a1b2c3", "session-id": "s1"}
+            status, _, _ = await served.ask("/v1/responses", body, headers=headers)
+            (seen,) = up.requests
+            assert status == 200
+            assert ("a1b2c3" in str(seen)) == (profile == "openai")
+            assert "a1b2c3" not in str(seen.headers)
+            (row,) = served.rows()
+            assert ("client metadata left out" in row.shims) == (profile != "openai")
+
+    kit.run(run)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_remote_compaction_is_answered_by_a_responses_provider_that_knows_none(
+    kit: Any, tmp_path: Path, stream: bool
+) -> None:
+    async def run() -> None:
+        said = {"type": "output_text", "text": "they built a bridge", "annotations": []}
+        message = {"type": "message", "id": "msg_1", "role": "assistant", "content": [said]}
+        response = {"id": "r", "status": "completed", "model": "m-up", "output": [message]}
+        item = {"type": "response.output_item.done", "output_index": 0, "item": message}
+        answer = (
+            kit.streamed(kit.sse(item, {"type": "response.completed", "response": response}))
+            if stream
+            else kit.json_answer(response)
+        )
+        async with (
+            kit.scripted([answer]) as up,
+            kit.served(tmp_path, config(up.base, "responses")) as served,
+        ):
+            hello = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}
+            body = {"model": "m", "stream": stream, "input": [hello, {"type": "compaction_trigger"}]}
+            status, _, answer = await served.ask("/v1/responses", body)
+            assert status == 200
+            (seen,) = up.requests
+            assert b"compaction_trigger" not in seen.body
+            if stream:
+                done = [e["item"] for e in events_of(answer) if e["type"] == "response.output_item.done"]
+            else:
+                done = json.loads(answer)["output"]
+            assert [item["type"] for item in done] == ["compaction"]
+            status, _, _ = await served.ask("/v1/responses", {**body, "input": [hello, done[0], hello]})
+            assert b"they built a bridge" in up.requests[-1].body
+            assert b"gw1." not in up.requests[-1].body
+
+    kit.run(run)
+
+
 def test_messages_are_translated_for_a_chat_upstream(kit: Any, tmp_path: Path) -> None:
     async def run() -> None:
         async with (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
-from dragoman.errors import DragomanError
 from dragoman.wire import translate
 from dragoman.wire.decode_error import MAX_ERROR_BYTES, decode_error
 from dragoman.wire.dialect import Dialect
@@ -20,7 +18,7 @@ from .asgi import Headers
 from .conversation import Conversation
 from .legs import Leg, PassThrough, Translation
 from .outgoing import outgoing_request, shown_headers
-from .pulse import Pulse
+from .pump import AttemptFailed, Pump
 from .replies import send_head, send_whole
 from .routes import Route
 from .transport import Answer, Timeouts, Transport, TransportError
@@ -28,33 +26,12 @@ from .transport import Answer, Timeouts, Transport, TransportError
 MAX_ANSWER_BYTES = 256 << 20
 """Largest answer taken in one piece, a picture-laden one included."""
 
-_READ_OUT_S = 1.0
-_READ_OUT_BYTES = 64 << 10
-
-# A send that takes longer waited for a client that reads slowly; that is not our work.
-_SLOW_SEND_S = 0.05
-
 _STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 ]
 _JSON_HEADERS: Headers = [(b"content-type", b"application/json")]
-
-
-class AttemptFailed(Exception):
-    """Nothing of an answer was said to the client; somebody else may be asked.
-
-    Attributes:
-        failure: what happened.
-        sent: whether the request may have reached the upstream.
-        answered: whether the upstream said so itself.
-    """
-
-    def __init__(self, failure: Failure, *, answered: bool = False) -> None:
-        super().__init__(failure.message)
-        self.failure = failure
-        self.answered = answered
 
 
 class Attempt:
@@ -130,7 +107,9 @@ class Attempt:
                 recall=talk.recall,
             )
             # Tools under other names come back under other names, so their calls have to be translated.
-            self._through = not any(_renamed(entry) for entry in encoded.tools.entries)
+            self._through = not (
+                encoded.foreign_answer or any(_renamed(entry) for entry in encoded.tools.entries)
+            )
         else:
             encoded = translate.encode_request(
                 route.wire,
@@ -169,7 +148,14 @@ class Attempt:
             body = b""
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers}
         status = answer.status if answer.status >= 300 else 502
-        found = decode_error(status, headers, body, codes=self._dialect.error_codes, now=self._wall())
+        found = decode_error(
+            status,
+            headers,
+            body,
+            codes=self._dialect.error_codes,
+            reset_utc_offset_h=self._dialect.reset_utc_offset_h,
+            now=self._wall(),
+        )
         if found.code in ("auth", "permission"):
             # Not to be taken for our own refusal of the client's token.
             return failure(
@@ -184,80 +170,18 @@ class Attempt:
 
     async def _stream(self, answer: Answer) -> None:
         leg = self._leg()
-        pulse = Pulse(answer, loop=answer.loop, every_s=self._talk.silence_s)
+        pump = Pump(
+            self._talk,
+            leg,
+            answer,
+            flow=self._talk.flow,
+            commit=lambda: self._commit(answer),
+            failure_of=self._failure_of,
+        )
         try:
-            await self._pump(answer, leg, pulse)
+            await pump.run()
         finally:
-            pulse.stop()
             self._note(leg)
-        if leg.finished:
-            answer.drain()
-
-    async def _pump(self, answer: Answer, leg: Leg, pulse: Pulse) -> None:
-        talk, clock, send = self._talk, self._talk.clock, self._talk.send
-        held: list[bytes] = []
-        while True:
-            ended = False
-            try:
-                piece = await answer.read()
-            except TransportError as error:
-                piece, ended = b"", True
-                broken = self._failure_of(error)
-            else:
-                broken = None
-            at = clock()
-            if piece is None:
-                if not pulse.due:
-                    continue
-                out = b"".join(held) + leg.keep_alive()
-                held.clear()
-            elif piece:
-                out = self._fed(leg, piece)
-            else:
-                out, ended = leg.eof(), True
-            if leg.failure is not None and not leg.content:
-                raise AttemptFailed(broken or leg.failure, answered=broken is None)
-            if leg.content and talk.first_byte_at is None:
-                talk.first_byte_at = clock()
-            if not talk.committed:
-                if piece is not None and not leg.content:
-                    held.append(out)
-                    if ended:
-                        raise AttemptFailed(broken or _EMPTY)
-                    continue
-                out = b"".join(held) + out
-                held.clear()
-                await self._commit(answer)
-            if ended or leg.finished:
-                break
-            if out:
-                await send({"type": "http.response.body", "body": out, "more_body": True})
-                pulse.beat()
-            spent = clock() - at
-            talk.own_s += spent if spent < _SLOW_SEND_S else 0.0
-        if broken is not None and leg.failure is not None:
-            # The decoder only knows that the end is missing; the transport knows why.
-            talk.failure = broken
-        elif leg.failure is not None:
-            talk.failure = leg.failure
-        elif not leg.finished:
-            talk.failure = broken or _CUT
-            out += leg.fail(talk.failure)
-        talk.departure.settle()
-        talk.finished_at = clock()
-        if not (ended or answer.complete):
-            await send({"type": "http.response.body", "body": out, "more_body": True})
-            out = b""
-            await _read_out(answer)
-        await send({"type": "http.response.body", "body": out})
-
-    def _fed(self, leg: Leg, piece: bytes) -> bytes:
-        try:
-            return leg.feed(piece)
-        except DragomanError as error:
-            found = failure("upstream", error.message)
-            leg.failure, leg.finished = found, True
-            return leg.fail(found) if leg.content else b""
 
     def _leg(self) -> Leg:
         if not self._through:
@@ -383,24 +307,6 @@ class Attempt:
         if error.code in ("timeout", "truncated"):
             code = error.code  # pyright: ignore[reportAssignmentType]
         return failure(code, f"{self._to.provider}: {error.message}")
-
-
-_CUT = failure("truncated", "The provider's answer broke off.")
-_EMPTY = failure("truncated", "The provider's answer ended before it began.")
-
-
-async def _read_out(answer: Answer) -> None:
-    """Read on after the answer's own end: the client has its last event, and only the end of its body waits.
-
-    Most upstreams end their body in the same instant. One that does not is left to a drain in the background.
-    """
-    size = 0
-    try:
-        async with asyncio.timeout(_READ_OUT_S):
-            while size <= _READ_OUT_BYTES and (piece := await answer.read()) != b"":
-                size += len(piece or b"")
-    except (TimeoutError, TransportError):
-        return
 
 
 def _renamed(entry: ToolEntry) -> bool:

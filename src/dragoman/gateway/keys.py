@@ -24,6 +24,8 @@ _RATE_S = 5.0
 _MAX_RATE_S = 60.0
 _AUTH_S = 60.0
 _QUOTA_S = 900.0
+# One question a day costs nothing, and plans are changed, topped up or misdated.
+_MAX_REST_S = 86_400.0
 _PATIENT_S = 30.0
 _POLL_S = 0.1
 _MAX_SESSIONS = 4096
@@ -236,7 +238,7 @@ class KeyStates:
 
     def _rest_s(self, found: Failure, strikes: int) -> float:
         if found.resets_at is not None and found.resets_at > self._wall():
-            return found.resets_at - self._wall()
+            return min(found.resets_at - self._wall(), _MAX_REST_S)
         if found.retry_after_s is not None:
             return found.retry_after_s
         match found.code:

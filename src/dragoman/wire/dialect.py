@@ -89,6 +89,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         tool_images: Chat: a tool message may hold image parts.
         strict_ids: Chat and Responses: call ids must match `[A-Za-z0-9_-]{1,64}`, as they must on Messages.
         item_ids: Responses: ids of input items are accepted.
+        compaction_items: Responses: Codex's remote compaction is understood; others are asked for a summary.
     Parameters:
         params: which optional parameters are sent at all.
         max_tokens_key: Chat: the name of the output ceiling.
@@ -100,6 +101,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             refuses (fields, missing or unverifiable thinking).
         strip_fields: same-wire requests that had to be written anew: top-level fields removed.
         cache_marks: Messages: set cache marks for clients that set none.
+        keeps_client_metadata: Responses: Codex's own vendor, which may see its `client_metadata` with the
+            working directory and the commit hash. It is cut out for everybody else.
         billing_header: Messages: keep Claude Code's billing line at the head of the system text.
         betas: Messages: `anthropic-beta` values let through; None = all.
         extra_body: constant fields added to every request.
@@ -107,6 +110,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         finish_reasons: the provider's own finish words, beyond the protocol's.
         error_codes: the provider's own error codes and types -> failure code.
         error_finish: finish words that are failures.
+        reset_utc_offset_h: the zone of clock times in error messages that name none, in hours east of UTC;
+            None: such a time is shown to the client and not counted with.
     """
 
     realm: str = ""
@@ -143,6 +148,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     tool_images: bool = False
     strict_ids: bool = False
     item_ids: bool = False
+    compaction_items: bool = False
 
     params: frozenset[Param] = frozenset(
         {
@@ -162,6 +168,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stored: bool = True
     checked: bool | None = None
     cache_marks: bool = False
+    keeps_client_metadata: bool = False
     strip_fields: frozenset[str] = frozenset()
     billing_header: bool = False
     betas: frozenset[str] | None = None
@@ -170,6 +177,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     finish_reasons: dict[str, FinishReason] = {}
     error_codes: dict[str, FailureCode] = {}
     error_finish: dict[str, FailureCode] = {}
+    reset_utc_offset_h: float | None = None
 
     def effort_word(self, model: str, effort: Effort) -> str | None:
         """The word `model` wants for `effort`; None when it should not be told."""

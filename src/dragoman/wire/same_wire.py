@@ -19,6 +19,9 @@ _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 ENVELOPE_MARK = b'"gw1.'
 """How an envelope of ours begins inside a body: a session that moved to its own wire may still carry some."""
 
+# Inside a text these words would have escaped quotes.
+_TRIGGER = b'"compaction_trigger"'
+_SUMMARIES = (b'"compaction"', b'"compaction_summary"')
 
 # How a part that not every model can read is named on each wire.
 _PICTURE: dict[Wire, bytes] = {
@@ -46,7 +49,21 @@ def needs_check(wire: Wire, body: bytes, dialect: Dialect, limits: Limits | None
         )
     else:
         checked = dialect.checked
-    return checked or ENVELOPE_MARK in body or (limits is not None and _unreadable(wire, body, limits))
+    return (
+        checked
+        or ENVELOPE_MARK in body
+        or (wire == "responses" and has_compaction(body, dialect))
+        or (limits is not None and _unreadable(wire, body, limits))
+    )
+
+
+def has_compaction(body: bytes, dialect: Dialect) -> bool:
+    """Whether a Responses request speaks of a remote compaction to an upstream that would not understand it:
+    a `compaction_trigger` for others than Codex's vendor, or a summary of ours for anybody. Both read as user
+    words here, so that no comparison of meanings would notice them."""
+    return (not dialect.compaction_items and _TRIGGER in body) or (
+        ENVELOPE_MARK in body and any(mark in body for mark in _SUMMARIES)
+    )
 
 
 def _unreadable(wire: Wire, body: bytes, limits: Limits) -> bool:

@@ -37,11 +37,19 @@ from dragoman.wire.messages import encode_stream as messages_encode_stream
 from dragoman.wire.meter import UsageMeter
 from dragoman.wire.reading import NotJson, is_utf8, mended, read
 from dragoman.wire.repair import repair
+from dragoman.wire.responses import compaction
 from dragoman.wire.responses import decode_request as responses_decode_request
 from dragoman.wire.responses import decode_stream as responses_decode_stream
 from dragoman.wire.responses import encode_request as responses_encode_request
 from dragoman.wire.responses import encode_stream as responses_encode_stream
-from dragoman.wire.same_wire import has_odd_ids, needs_check, same_meaning, top_level_fields
+from dragoman.wire.responses.private_fields import without_private_fields
+from dragoman.wire.same_wire import (
+    has_compaction,
+    has_odd_ids,
+    needs_check,
+    same_meaning,
+    top_level_fields,
+)
 from dragoman.wire.splice import ModelRewriter, splice_model
 from dragoman.wire.tools import ToolTable
 from dragoman.wire.turns import Recall, Request, Wire
@@ -87,11 +95,14 @@ class EncodedRequest(msgspec.Struct, frozen=True):
         body: the JSON to send.
         tools: the table that brings calls back to the client's names; give it to the stream's decoder.
         shims: short names of everything that was changed on purpose, for `explain` and logs.
+        foreign_answer: same wire only: the answer is not in the form the client waits for and has to be
+            decoded and encoded, too.
     """
 
     body: bytes
     tools: ToolTable
     shims: tuple[str, ...] = ()
+    foreign_answer: bool = False
 
 
 class StreamDecoder(Protocol):
@@ -243,7 +254,8 @@ def forward_request(
     recall: Recall | None = None,
 ) -> EncodedRequest:
     """The request for an upstream of the client's own wire: the same bytes with only the model's name
-    replaced, or, where the profile asks for checks and something must change, a request written anew.
+    replaced and, for other vendors than Codex's own, its metadata cut out; or, where the profile asks for
+    checks and something must change, a request written anew.
 
     `EncodedRequest.shims` is empty when the bytes were kept.
 
@@ -259,8 +271,12 @@ def forward_request(
     Raises:
         BadRequest: with the JSON path of what is wrong.
     """
+    cut: tuple[str, ...] = ()
+    if wire == "responses" and not dialect.keeps_client_metadata:
+        whole, body = body, without_private_fields(body)
+        cut = ("client metadata left out",) if body is not whole else ()
     if not needs_check(wire, body, dialect, limits):
-        return EncodedRequest(splice_model(body, model), ToolTable())
+        return EncodedRequest(splice_model(body, model), ToolTable(), cut)
     request = decode_request(wire, body)
     encoded = encode_request(
         wire,
@@ -271,12 +287,18 @@ def forward_request(
         limits=limits,
         recall=recall,
     )
-    must_change = (dialect.strip_fields and dialect.strip_fields & top_level_fields(body)) or (
-        wire == "messages" and has_odd_ids(request, body)
+    must_change = (
+        (dialect.strip_fields and dialect.strip_fields & top_level_fields(body))
+        or (wire == "messages" and has_odd_ids(request, body))
+        or (wire == "responses" and has_compaction(body, dialect))
     )
     if not must_change and same_meaning(request, decode_request(wire, encoded.body)):
-        return EncodedRequest(splice_model(body, model), encoded.tools)
-    return msgspec.structs.replace(encoded, shims=(*encoded.shims, "request written anew"))
+        return EncodedRequest(splice_model(body, model), encoded.tools, cut)
+    return msgspec.structs.replace(
+        encoded,
+        shims=(*cut, *encoded.shims, "request written anew"),
+        foreign_answer=wire == "responses" and compaction.is_compaction(request),
+    )
 
 
 def stream_decoder(

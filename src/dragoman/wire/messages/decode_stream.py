@@ -215,7 +215,13 @@ class Decoder:
         except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
-            self._fail(failure_from(cast(object, value), codes=self._dialect.error_codes))
+            self._fail(
+                failure_from(
+                    cast(object, value),
+                    codes=self._dialect.error_codes,
+                    reset_utc_offset_h=self._dialect.reset_utc_offset_h,
+                )
+            )
         else:
             self._fail(failure("upstream", "The provider sent an answer that cannot be understood."))
 
