@@ -79,15 +79,62 @@ def test_parts_and_clients_can_be_chosen(place: Path) -> None:
     assert not (place / ".claude").exists()
 
 
-def test_a_project_gets_the_tools_and_a_word_about_trust(
+def test_a_project_gets_the_tools_and_is_told_whether_codex_trusts_it(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    project = place / "project"
-    project.mkdir()
+    repository = place / "repository"
+    project = repository / "inner"
+    project.mkdir(parents=True)
+    (repository / ".git").mkdir()
     monkeypatch.chdir(project)
     shown = run(commands.setup, "--write", "--project", "--client", "codex")
     assert set(tomllib.loads((project / ".codex" / "config.toml").read_text())) == {"mcp_servers"}
-    assert "trusted" in shown.stdout
+    assert "Codex does not trust this project yet, so it leaves this file unread" in shown.stdout
+    assert "codex exec --trust" in shown.stdout
+    assert not (place / ".codex").exists()
+
+    def trusted() -> bool:
+        told = json.loads(run(commands.setup, "--print", "--project", "--client", "codex", "--json").stdout)
+        return told["clients"][0]["project_trusted"]
+
+    assert trusted() is False
+    (place / ".codex").mkdir()
+    (place / ".codex" / "config.toml").write_text(f"[projects.'{repository}']\ntrust_level = 'trusted'\n")
+    assert trusted() is True
+    assert "so it reads this file" in run(commands.setup, "--print", "--project").stdout
+    run(commands.uninstall, "--yes", "--project", "--client", "codex")
+    assert not (project / ".codex" / "config.toml").exists()
+
+
+def test_what_users_added_to_our_server_stays_with_it_and_is_named_when_it_goes(place: Path) -> None:
+    codex = place / ".codex" / "config.toml"
+    run(commands.setup, "--write", "--client", "codex", "--allow-root", "/a")
+    added = "[mcp_servers.dragoman.tools.claude_apply]\napproval_mode = 'approve'\n"
+    codex.write_text(codex.read_text() + added)
+    run(commands.setup, "--write", "--client", "codex")
+    assert codex.read_text().endswith(added)
+    server = tomllib.loads(codex.read_text())["mcp_servers"]["dragoman"]
+    assert server["env"]["CODEX_CLAUDE_ALLOW_ROOTS"] == "/a", "an earlier wish of the user stands"
+    key = "mcp_servers.dragoman.tools.claude_apply.approval_mode"
+    for written_since in (False, True):
+        if written_since:
+            (place / "d" / "dragoman.toml").write_text(CONFIG + "port = 4999\n")
+            run(commands.setup, "--write", "--client", "codex")
+        told = json.loads(run(commands.uninstall, "--dry-run", "--json", "--client", "codex").stdout)
+        assert told["clients"][0]["also_removed"] == [key]
+    shown = run(commands.uninstall, "--yes", "--client", "codex").stdout
+    assert f"what you added to our tables goes with them: {key}; they are kept in " in shown
+    backup = Path(shown.partition("kept in ")[2].splitlines()[0])
+    assert "approval_mode = 'approve'" in backup.read_text()
+
+
+def test_without_a_record_what_users_added_to_our_tables_is_named_too(place: Path) -> None:
+    codex = place / ".codex" / "config.toml"
+    codex.parent.mkdir()
+    codex.write_text("[model_providers.dragoman]\nname = 'x'\nmine = 1\n[t]\nx = 1\n")
+    told = json.loads(run(commands.uninstall, "--json", "--client", "codex").stdout)
+    assert told["clients"][0]["also_removed"] == ["model_providers.dragoman.mine"]
+    assert tomllib.loads(codex.read_text()) == {"t": {"x": 1}}
 
 
 def test_a_model_without_a_route_stays_and_force_replaces_it(place: Path) -> None:
@@ -123,6 +170,36 @@ def test_set_model_touches_one_key_and_wants_a_route(place: Path) -> None:
         run(commands.set_model, "nope")
     run(commands.set_model, "nope", "--force")
     assert tomllib.loads(codex.read_text())["model"] == "nope"
+
+
+def test_set_model_leaves_a_direct_provider_and_its_key_alone_and_says_who_will_be_asked(place: Path) -> None:
+    codex = place / ".codex" / "config.toml"
+    codex.parent.mkdir()
+    text = "profile = 'p'\nmodel = 'a'\n[profiles.p]\nmodel = 'b'\n"
+    text += "[model_providers.mine]\nname = 'mine'\nenv_key = 'OPENAI_API_KEY'\n"
+    codex.write_text(text)
+    told = json.loads(run(commands.set_model, "glm-5.1", "--json").stdout)["clients"][0]
+    assert codex.read_text() == text.replace("model = 'a'", 'model = "glm-5.1"')
+    assert any("profile p overrides model" in note for note in told["notes"])
+    assert any("asks its provider openai" in note for note in told["notes"])
+    run(commands.setup, "--write", "--client", "codex")
+    assert json.loads(run(commands.set_model, "glm-5", "--json").stdout)["clients"][0]["notes"] == [
+        "your profile p overrides model: change it there, or remove profile"
+    ]
+
+
+def test_the_users_choice_outlives_setup_uninstall_and_setup_again(place: Path) -> None:
+    run(commands.setup, "--write")
+    for client in ("codex", "claude"):
+        run(commands.set_model, "glm-5.1", "--client", client)
+    run(commands.setup, "--write", "--force")
+    codex, claude = place / ".codex" / "config.toml", place / ".claude" / "settings.json"
+    assert tomllib.loads(codex.read_text())["model"] == "glm-5.1"
+    assert json.loads(claude.read_text())["env"]["ANTHROPIC_MODEL"] == "glm-5.1"
+    codex.write_text(codex.read_text().replace("glm-5.1", "glm-4.7"))
+    run(commands.setup, "--write")
+    run(commands.uninstall, "--yes", "--client", "codex")
+    assert tomllib.loads(codex.read_text()) == {"model": "glm-4.7"}
 
 
 def test_set_model_on_a_missing_file_seeds_the_provider(place: Path) -> None:

@@ -251,6 +251,8 @@ def _as_json(result: ClientResult) -> dict[str, Any]:
         "removed": edit.removed,
         "diff": list(edit.diff),
         "backup": str(edit.backup) if edit.backup else None,
+        "also_removed": [".".join(path) for path in edit.lost],
+        "project_trusted": result.trusted,
         "notes": list(result.notes),
     }
 

@@ -45,9 +45,11 @@ ClientName = Literal["codex", "claude"]
 CLIENTS: tuple[ClientName, ...] = ("codex", "claude")
 
 TRUST_NOTE = (
-    "Codex reads a project's own configuration only when the project is trusted: it asks once in the "
-    "terminal, or trust it with: codex exec --trust"
+    "Codex does not trust this project yet, so it leaves this file unread: what a repository brings along "
+    "could start programs. Trust it when Codex asks in the terminal, or with codex exec --trust; then "
+    "everything in the project's .codex/config.toml counts, not only our part"
 )
+TRUSTED_NOTE = "Codex trusts this project, so it reads this file; others who clone it are asked first"
 
 
 class NoFixedPort(DragomanError):
@@ -99,11 +101,19 @@ class SetupRequest:
 
 @dataclass(frozen=True, slots=True)
 class ClientResult:
-    """What was, or would be, done for one client."""
+    """What was, or would be, done for one client.
+
+    Attributes:
+        client: which.
+        edit: the change of its file.
+        notes: sentences for the user.
+        trusted: of a project's file: whether Codex trusts the project, so that it reads the file at all.
+    """
 
     client: ClientName
     edit: ClientEdit
     notes: tuple[str, ...] = ()
+    trusted: bool | None = None
 
 
 def look_around(home: Home, env: Mapping[str, str], config: Config, command: str) -> Surroundings:
@@ -162,7 +172,8 @@ def preview(around: Surroundings, request: SetupRequest) -> list[ClientResult]:
     found: list[ClientResult] = []
     for client in request.clients:
         path, plan = _plan(client, around, request)
-        found.append(ClientResult(client, preview_setup(around.home, path, plan.wishes), plan.notes))
+        edit = preview_setup(around.home, path, plan.wishes)
+        found.append(ClientResult(client, edit, plan.notes, _trusted(client, around, request)))
     return found
 
 
@@ -176,7 +187,8 @@ def apply(around: Surroundings, request: SetupRequest) -> list[ClientResult]:
     done: list[ClientResult] = []
     for client in request.clients:
         path, plan = _plan(client, around, request)
-        done.append(ClientResult(client, run_setup(around.home, path, plan.wishes), plan.notes))
+        edit = run_setup(around.home, path, plan.wishes)
+        done.append(ClientResult(client, edit, plan.notes, _trusted(client, around, request)))
     return done
 
 
@@ -198,7 +210,7 @@ def take_down(
         except EditRefused as error:
             refused = refused or error
             continue
-        done.append(ClientResult(client, edit))
+        done.append(ClientResult(client, edit, _lost_notes(edit)))
     if refused is not None:
         raise refused
     return done
@@ -241,6 +253,29 @@ def client_file(client: ClientName, env: Mapping[str, str], project: Path | None
     return claude_settings_file(env, project=project)
 
 
+def _lost_notes(edit: ClientEdit) -> tuple[str, ...]:
+    if not edit.lost:
+        return ()
+    names = ", ".join(".".join(path) for path in edit.lost)
+    kept = f"; they are kept in {edit.backup}" if edit.backup else ""
+    return (f"what you added to our tables goes with them: {names}{kept}",)
+
+
+def _trusted(client: ClientName, around: Surroundings, request: SetupRequest) -> bool | None:
+    """Whether Codex trusts the project whose file is written; None when there is no such question.
+
+    Codex 0.169 keeps the user's word under `projects."<folder>".trust_level`, for the folder or its
+    repository.
+    """
+    if client != "codex" or request.project is None:
+        return None
+    tree = open_document(read_client_file(codex_config_file(around.env))).tree
+    folder = request.project.resolve()
+    repository = next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
+    words = (lookup(tree, ("projects", str(place), "trust_level")) for place in (folder, repository))
+    return "trusted" in words
+
+
 def _plan(client: ClientName, around: Surroundings, request: SetupRequest) -> tuple[Path, SetupPlan]:
     path = client_file(client, around.env, request.project)
     tree = open_document(read_client_file(path)).tree
@@ -260,7 +295,8 @@ def _plan(client: ClientName, around: Surroundings, request: SetupRequest) -> tu
         allow_roots=request.allow_roots,
     )
     if request.project is not None:
-        return path, SetupPlan(plan.wishes, (*plan.notes, TRUST_NOTE), plan.selected)
+        trust = TRUSTED_NOTE if _trusted(client, around, request) else TRUST_NOTE
+        return path, SetupPlan(plan.wishes, (*plan.notes, trust), plan.selected)
     if request.force and "provider" in parts and not plan.selected and around.default_model is not None:
         taken = (Wish(SELECTED, "dragoman"), Wish(MODEL, around.default_model))
         return path, SetupPlan((*plan.wishes, *taken), ())

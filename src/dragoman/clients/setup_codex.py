@@ -109,7 +109,8 @@ def plan_codex(
         wishes += chosen
         selected = bool(chosen)
     if "mcp" in parts:
-        wishes.append(Wish(MCP_SERVER, _mcp_server(program, allow_roots, lookup(tree, MCP_SERVER)), "table"))
+        # approvals of single tools and the like, set by the user on our server, stay
+        wishes.append(Wish(MCP_SERVER, _mcp_server(program, allow_roots), "table", shared=True))
         if has(tree, ("mcp_servers", "claude_delegate")):
             notes.append(
                 "mcp_servers.claude_delegate offers tools of the same names: codex mcp remove claude_delegate"
@@ -118,16 +119,21 @@ def plan_codex(
 
 
 def plan_codex_model(tree: Tree, model: str) -> SetupPlan:
-    """Set the model and nothing else; a profile that overrides it is named."""
-    return SetupPlan((Wish(MODEL, model),), tuple(_profile_notes(tree)))
+    """Set the model and nothing else; a profile that overrides it is named, and another provider."""
+    notes = _profile_notes(tree)
+    if tree and lookup(tree, SELECTED) != NAME:
+        other = lookup(tree, SELECTED) or "openai"
+        notes.append(f"your Codex asks its provider {other} for it; to ask here: dragoman setup --write")
+    return SetupPlan((Wish(MODEL, model),), tuple(notes))
 
 
 def codex_known() -> tuple[Owned, ...]:
     """What to take out of a Codex configuration of which no record is left."""
+    example = Program("", home="")
     return (
         Owned(SELECTED, "key", NAME),
-        Owned(PROVIDER, "table", made=1),
-        Owned(MCP_SERVER, "table", made=1),
+        Owned(PROVIDER, "table", provider_table("", example), made=1),
+        Owned(MCP_SERVER, "table", _mcp_server(example, ("",)), made=1),
     )
 
 
@@ -145,8 +151,7 @@ def provider_table(url: str, program: Program) -> dict[str, Any]:
     }
 
 
-def _mcp_server(program: Program, allow_roots: Sequence[str], present: object) -> dict[str, Any]:
-    """Our server; what the user set on it, such as approvals of single tools, stays."""
+def _mcp_server(program: Program, allow_roots: Sequence[str]) -> dict[str, Any]:
     server: dict[str, Any] = {
         "command": program.command,
         "args": ["mcp"],
@@ -158,13 +163,7 @@ def _mcp_server(program: Program, allow_roots: Sequence[str], present: object) -
         env[HOME_VARIABLE] = program.home
     if allow_roots:
         env["CODEX_CLAUDE_ALLOW_ROOTS"] = ":".join(allow_roots)
-    if env:
-        server["env"] = env
-    if isinstance(present, dict):
-        kept_env = present.get("env")
-        merged = {**kept_env, **env} if isinstance(kept_env, dict) else env
-        server = {**present, **server, **({"env": merged} if merged else {})}
-    return server
+    return {**server, "env": env} if env else server
 
 
 def _selection(

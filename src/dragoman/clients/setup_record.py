@@ -9,7 +9,7 @@ import difflib
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ import msgspec
 
 from dragoman.clients.config_file import ChangedMeanwhile, ClientFile, read_client_file, replace_client_file
 from dragoman.clients.editing import Path as KeyPath
-from dragoman.clients.editing import has, lookup
+from dragoman.clients.editing import Tree, has, leaves, lookup, with_leaf
 from dragoman.clients.json_edit import JsonText
 from dragoman.clients.toml_edit import TomlText
 from dragoman.config.files import ensure_private_folder, read_small_file, write_private_file
@@ -32,11 +32,19 @@ _TRIES = 3
 
 
 class Wish(msgspec.Struct, frozen=True):
-    """One thing that shall stand in a file."""
+    """One thing that shall stand in a file.
+
+    Attributes:
+        path: the key.
+        value: what it shall say.
+        kind: how it is wished.
+        shared: of a table: other keys in it are the user's and stay while we are set up.
+    """
 
     path: KeyPath
     value: Any = None
     kind: WishKind = "key"
+    shared: bool = False
 
 
 class Owned(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,7 +53,7 @@ class Owned(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         path: the key.
         kind: how it was wished.
-        written: the value.
+        written: the value; of a table what is ours in it.
         before: how the earlier value was spelled, None when there was none.
         made: how many tables around it were made for it.
     """
@@ -84,12 +92,14 @@ class ClientEdit:
         diff: the lines that change, `-` before and `+` after; empty when nothing does.
         removed: whether the whole file goes.
         backup: where the earlier content was kept.
+        lost: keys the user added to our tables, which go with them.
     """
 
     path: Path
     diff: tuple[str, ...]
     removed: bool = False
     backup: Path | None = None
+    lost: tuple[KeyPath, ...] = ()
 
     @property
     def changed(self) -> bool:
@@ -127,16 +137,17 @@ def plan_setup(
             continue
         if wish.kind == "absent" and not present:
             continue
-        made = 0 if present else _missing_tables(document, wish.path)
+        made, ours = 0 if present else _missing_tables(document, wish.path), wish.value
         before = document.literal(wish.path) if present and wish.kind in ("key", "absent") else None
         match wish.kind:
             case "key" | "seed":
                 document = document.with_value(wish.path, wish.value)
             case "table":
-                document = document.with_table(wish.path, wish.value)
+                ours, whole = _table(wish, lookup(document.tree, wish.path), known.get(wish.path))
+                document = document.with_table(wish.path, whole)
             case "absent":
                 document = document.without(wish.path)
-        entry = Owned(wish.path, wish.kind, wish.value, before, made)
+        entry = Owned(wish.path, wish.kind, ours, before, made)
         if (old := known.get(wish.path)) is not None:
             entry = msgspec.structs.replace(entry, before=old.before, made=old.made)
         owned[wish.path] = entry
@@ -249,19 +260,22 @@ def run_uninstall(
     if file.content is None:
         _forget(home, file.real, dry_run=dry_run)
         return ClientEdit(path, ())
+    owned, document = record.owned if record else known, open_document(file)
     if record is not None and _sha(file.content) == record.after:
         content = record.before
     else:
-        owned = record.owned if record else known
-        content = file.encoded(plan_uninstall(open_document(file), owned).text)
-    diff = changed_lines(file.text, content.decode("utf-8", "replace") if content is not None else "")
-    edit = ClientEdit(path, diff if content != file.content else (), removed=content is None)
+        content = file.encoded(plan_uninstall(document, owned).text)
+    left = ClientFile(path, file.real, content)
+    diff = changed_lines(file.text, left.text) if content != file.content else ()
+    edit = ClientEdit(
+        path, diff, removed=content is None, lost=_lost(document.tree, open_document(left).tree, owned)
+    )
     if dry_run:
         return edit
     if edit.changed:
         backup = _back_up(home, file, now())
         write(file, content)
-        edit = ClientEdit(path, edit.diff, edit.removed, backup)
+        edit = replace(edit, backup=backup)
     _forget(home, file.real, dry_run=False)
     return edit
 
@@ -290,6 +304,39 @@ def _pristine(file: ClientFile, record: SetupRecord | None) -> bytes | None:
     if _sha(file.content) == record.after:
         return record.before
     return file.encoded(plan_uninstall(open_document(file), record.owned).text)
+
+
+def _lost(before: Tree, after: Tree, owned: Sequence[Owned]) -> tuple[KeyPath, ...]:
+    """What the user added to tables of ours: it makes no sense without them and goes with them."""
+    found: list[KeyPath] = []
+    for entry in owned:
+        table = lookup(before, entry.path)
+        if entry.kind != "table" or not isinstance(table, dict) or not isinstance(entry.written, dict):
+            continue
+        ours = {path for path, _ in leaves(entry.written, entry.path)}
+        found += [path for path, _ in leaves(table, entry.path) if path not in ours and not has(after, path)]
+    return tuple(found)
+
+
+def _table(wish: Wish, present: object, earlier: Owned | None) -> tuple[Tree, Tree]:
+    """What is ours in a wished table, and the whole table as it shall be."""
+    ours: Tree = wish.value
+    if not wish.shared or not isinstance(present, dict):
+        return ours, ours
+    if earlier is not None and isinstance(earlier.written, dict):
+        # what an earlier set-up was asked for, such as roots to allow, is ours too while it stands
+        standing = [
+            (path, value) for path, value in leaves(earlier.written) if lookup(present, path) == value
+        ]
+        ours = _laid_over({}, standing)
+        ours = _laid_over(ours, leaves(wish.value))
+    return ours, _laid_over(present, leaves(ours))
+
+
+def _laid_over(table: Tree, values: Sequence[tuple[KeyPath, Any]]) -> Tree:
+    for path, value in values:
+        table = with_leaf(table, path, value)
+    return table
 
 
 def _missing_tables(document: Document, path: KeyPath) -> int:
