@@ -205,9 +205,10 @@ def test_a_used_up_quota_is_never_retried(kit: Any, tmp_path: Path) -> None:
     kit.run(run)
 
 
+@pytest.mark.parametrize("wire", ["messages", "chat"])
 @pytest.mark.parametrize("inside", [False, True])
 def test_a_reset_time_without_a_zone_is_read_in_the_providers_own(
-    kit: Any, tmp_path: Path, inside: bool
+    kit: Any, tmp_path: Path, inside: bool, wire: str
 ) -> None:
     async def run() -> None:
         at = datetime.now(timezone(timedelta(hours=8))) + timedelta(hours=2)
@@ -220,7 +221,7 @@ def test_a_reset_time_without_a_zone_is_read_in_the_providers_own(
             kit.scripted(answer) as up,
             kit.served(
                 tmp_path,
-                f'[providers.a]\nprofile = "zai"\nkey_env = "UP_KEY"\nwires.messages = "{up.base}"' + ALONE,
+                f'[providers.a]\nprofile = "zai"\nkey_env = "UP_KEY"\nwires.{wire} = "{up.base}"' + ALONE,
             ) as served,
         ):
             status, headers, _ = await served.ask("/v1/messages", ASK)

@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import msgspec
 
+from dragoman.wire.dialect import Dialect
 from dragoman.wire.errors import Failure, FailureCode, failure
 from dragoman.wire.loose_json import mend_json
 
@@ -179,6 +180,11 @@ def failure_from(
     if built.message == message or message or http_status is None:
         return built
     return msgspec.structs.replace(built, message=f"{built.message[:-1]} (HTTP {http_status}).")
+
+
+def failure_told(value: object, dialect: Dialect) -> Failure:
+    """Read an error value from inside an answer, in the words and the zone of its provider."""
+    return failure_from(value, codes=dialect.error_codes, reset_utc_offset_h=dialect.reset_utc_offset_h)
 
 
 class _Found:

@@ -25,7 +25,7 @@ from dragoman.wire.chat.shapes import (
     text_chunks,
     usage_of,
 )
-from dragoman.wire.decode_error import failure_from
+from dragoman.wire.decode_error import failure_told
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.errors import Failure, failure
 from dragoman.wire.events import (
@@ -214,13 +214,13 @@ class Decoder:
         """A frame of another shape: an error in the provider's own words, or nothing we could use."""
         value: Any = msgspec.json.decode(payload)
         if isinstance(value, dict) and not _ERROR_KEYS.isdisjoint(cast("dict[str, Any]", value)):
-            self._fail(failure_from(cast(object, value), codes=self._dialect.error_codes))
+            self._fail(failure_told(cast(object, value), self._dialect))
         else:
             self._fail(failure("upstream", "The provider sent an event that cannot be understood."))
 
     def _failure_of(self, error: msgspec.Raw) -> Failure:
         value: Any = msgspec.json.decode(error)
-        return failure_from({"error": value}, codes=self._dialect.error_codes)
+        return failure_told({"error": value}, self._dialect)
 
     def _chunk(self, chunk: Chunk) -> None:
         if not self._started:

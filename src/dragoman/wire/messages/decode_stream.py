@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from dragoman.wire.blocks import BlockQueue
-from dragoman.wire.decode_error import failure_from
+from dragoman.wire.decode_error import failure_told
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.errors import Failure, failure
 from dragoman.wire.events import (
@@ -215,13 +215,7 @@ class Decoder:
         except (ValueError, RecursionError):
             value = None
         if isinstance(value, dict):
-            self._fail(
-                failure_from(
-                    cast(object, value),
-                    codes=self._dialect.error_codes,
-                    reset_utc_offset_h=self._dialect.reset_utc_offset_h,
-                )
-            )
+            self._fail(failure_told(cast(object, value), self._dialect))
         else:
             self._fail(failure("upstream", "The provider sent an answer that cannot be understood."))
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from dragoman.wire.blocks import BlockQueue
-from dragoman.wire.decode_error import failure_from
+from dragoman.wire.decode_error import failure_told
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.errors import Failure, failure
 from dragoman.wire.events import CallBlock, Delta, Event, Fail, Finish, Ping, ReasoningBlock, Start, TextBlock
@@ -158,7 +158,7 @@ class Decoder:
             fields = cast("dict[str, Any]", value)
             kind = fields.get("type")
             if "error" in fields or kind == "error":
-                self._fail(failure_from(fields, codes=self._dialect.error_codes))
+                self._fail(failure_told(fields, self._dialect))
             elif isinstance(kind, str) and kind.startswith("response.output_item"):
                 self._fail(failure("upstream", "The provider sent an item that cannot be understood."))
 
@@ -391,14 +391,14 @@ class Decoder:
         if not is_set(response.error):
             return failure("upstream", "The provider gave up without saying why.")
         value: object = msgspec.json.decode(response.error)
-        return failure_from({"error": value}, codes=self._dialect.error_codes)
+        return failure_told({"error": value}, self._dialect)
 
     def _failure_of(self, payload: bytes) -> Failure:
         try:
             value: object = msgspec.json.decode(payload)
         except (ValueError, RecursionError):
             value = None
-        return failure_from(value, codes=self._dialect.error_codes)
+        return failure_told(value, self._dialect)
 
     def _fail(self, found: Failure) -> None:
         self._queue.events.append(Fail(found))
