@@ -124,9 +124,6 @@ def test_a_claude_name_with_its_long_window_label_leads_to_another_vendors_model
     assert "system" not in roles[1:]
 
 
-@pytest.mark.xfail(
-    strict=False, reason="deferred tools are left out on foreign wires even when they were found"
-)
 def test_a_deferred_tool_is_offered_once_it_was_searched_for(claude, upstream):
     upstream.play(
         [{"call": "ToolSearch", "args": {"query": "select:WebFetch", "max_results": 1}, "id": "call_1"}],

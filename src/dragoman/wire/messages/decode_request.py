@@ -2,11 +2,13 @@
 
 Learned from Claude Code 2.1.197 and 2.1.329: `role: "system"` messages stand inside `messages`, arguments
 that did not parse come back as `{"__unparsedToolInput": ...}`, thinking comes back with `signature: ""` or
-any string it was given, and an absent `thinking` means that none is wanted.
+any string it was given, and an absent `thinking` means that none is wanted. 2.1.329 declares a deferred tool
+with `defer_loading` even after its tool search has found it; only a `tool_reference` says that it was.
 """
 
 from __future__ import annotations
 
+import re
 from typing import cast, get_args
 
 import msgspec
@@ -26,6 +28,8 @@ from dragoman.wire.turns import (
 
 _SAMPLING = ("temperature", "top_p", "top_k")
 _EFFORTS = frozenset(get_args(Effort))
+
+_FOUND_TOOL = re.compile(rb'"tool_name"\s*:\s*"([^"\\]+)"')
 
 
 class _Tool(msgspec.Struct):
@@ -101,13 +105,14 @@ def decode(body: bytes) -> Request:
     fields = read(_body, body)
     config = fields.output_config or _OutputConfig()
     choice, parallel = _choice(fields.tool_choice)
+    found = _found_tools(body)
     return Request(
         wire="messages",
         model=fields.model,
         stream=bool(fields.stream),
         system=decode_system(fields.system) if is_set(fields.system) else (),
         turns=decode_messages(fields.messages, body),
-        tools=tuple(_tool_of(tool, f"$.tools[{i}]") for i, tool in enumerate(fields.tools or [])),
+        tools=tuple(_tool_of(tool, f"$.tools[{i}]", found) for i, tool in enumerate(fields.tools or [])),
         tool_choice=choice,
         parallel_calls=parallel,
         thinking=_thinking(fields.thinking, config),
@@ -181,7 +186,14 @@ def _choice(choice: _Choice | None) -> tuple[ToolChoice | None, bool | None]:
             raise BadRequest(f"Unknown tool choice `{other}`", path="$.tool_choice.type")
 
 
-def _tool_of(value: msgspec.Raw, path: str) -> Tool:
+def _found_tools(body: bytes) -> frozenset[str]:
+    """The names of the tools that a tool search has found: a model that was told so will call them."""
+    if b'"tool_reference"' not in body:
+        return frozenset()
+    return frozenset(name.decode("utf-8", "replace") for name in _FOUND_TOOL.findall(body))
+
+
+def _tool_of(value: msgspec.Raw, path: str, found: frozenset[str]) -> Tool:
     tool = read(_tool, value, path)
     if tool.type is not None and tool.type != "custom":
         return Tool(
@@ -196,7 +208,7 @@ def _tool_of(value: msgspec.Raw, path: str) -> Tool:
         description=text_of(tool.description),
         schema=json_of(tool.input_schema),
         strict=tool.strict,
-        deferred=bool(tool.defer_loading),
+        deferred=bool(tool.defer_loading) and tool.name not in found,
         json=bytes(value),
         cache_control=json_of(tool.cache_control),
     )
