@@ -1,0 +1,360 @@
+"""The bridge's loop around a Claude Code of paper: no process, a clock that is turned by hand."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman.bridge.hooks import BackgroundTask, Hook
+from dragoman.bridge.mailbox import Mailbox
+from dragoman.bridge.service import BridgeService, Parts, Start
+from dragoman.bridge.timing import ScreenTiming
+from dragoman.bridge.transcript import Transcript
+
+RULE = "─" * 60
+PASTE = re.compile(rb"\x1b\[200~(.*?)\x1b\[201~", re.S)
+
+
+@dataclass
+class PaperClaude:
+    """Draws what Claude Code draws, remembers what was typed, says what it is told to say.
+
+    Attributes:
+        swallow: how many Enters go unheard.
+        deaf: whether no Enter is heard at all.
+        exit_code: set to end it.
+    """
+
+    swallow: int = 0
+    deaf: bool = False
+    exit_code: int | None = None
+    pid: int | None = 4711
+    seen_any: bool = True
+    box: str = ""
+    busy: bool = False
+    dialog: list[str] = field(default_factory=list[str])
+    submitted: list[str] = field(default_factory=list[str])
+    keys: list[bytes] = field(default_factory=list[bytes])
+    said: list[str] = field(default_factory=list[str])
+    hooks: list[Hook] = field(default_factory=list[Hook])
+    closed: bool = False
+    drawn: str = ""
+
+    def fileno(self) -> int:
+        return -1
+
+    def resize(self, cols: int, rows: int) -> None:
+        return
+
+    def close(self, grace_s: float) -> None:
+        self.closed = True
+
+    def take(self) -> list[Hook]:
+        hooks, self.hooks = self.hooks, []
+        return hooks
+
+    def write(self, data: bytes) -> None:
+        if pasted := PASTE.findall(data):
+            assert not self.dialog, "a prompt was typed into a question"
+            self.box += b"".join(pasted).decode()
+        elif data == b"\r" and not self.dialog:
+            if self.deaf:
+                return
+            if self.swallow:
+                self.swallow -= 1
+                return
+            if self.box:
+                self.submitted.append(self.box)
+                self.tell("UserPromptSubmit", prompt=self.box, prompt_id="p1")
+                self.box, self.busy = "", True
+        elif data == b"\x15":
+            self.box = ""
+        else:
+            self.keys.append(data)
+
+    def tell(self, name: str, **fields: Any) -> None:
+        self.hooks.append(Hook(name, **fields))
+
+    def stop(self, text: str, **fields: Any) -> None:
+        self.busy = False
+        self.said.append(text)
+        self.tell("Stop", last_assistant_message=text, **fields)
+
+    def ask(self, *labels: str) -> None:
+        self.dialog = [
+            RULE,
+            " Bash command",
+            "   touch a",
+            " Do you want to proceed?",
+            *(f" {'❯' if n == 1 else ' '} {n}. {label}" for n, label in enumerate(labels, 1)),
+            " Esc to cancel",
+        ]
+
+    def read(self) -> bytes:
+        bottom = self.dialog or [RULE, f"❯ {self.box}".rstrip(), RULE, "  ? for shortcuts"]
+        lines = [*(f"● {text}" for text in self.said[-5:]), *bottom]
+        title = "◐ working" if self.busy else "✳ Claude Code"
+        picture = f"\x1b]0;{title}\x07\x1b[2J\x1b[H" + "\r\n".join(lines)
+        if picture == self.drawn:
+            return b""
+        self.drawn = picture
+        return picture.encode()
+
+
+class Desk:
+    """A service, its paper Claude Code and its mailbox."""
+
+    def __init__(self, folder: Path) -> None:
+        self.now = 1000.0
+        self.claude = PaperClaude()
+        self.starts: list[Start] = []
+        self.mailbox = Mailbox(folder / "bridge")
+        self.mailbox.make()
+        self.log: list[str] = []
+
+        def start(how: Start) -> PaperClaude:
+            self.starts.append(how)
+            if len(self.starts) > 1:
+                self.claude.exit_code, self.claude.drawn = None, ""
+            return self.claude
+
+        self.service = BridgeService(
+            Parts(
+                start,
+                self.mailbox,
+                self.claude,
+                Transcript(folder / "none.jsonl"),
+                80,
+                24,
+                ScreenTiming(),
+                self.log.append,
+                clock=lambda: self.now,
+            ),
+            {"bridge_pid": 1},
+        )
+        self.run(1.0)
+
+    def run(self, seconds: float, until: Callable[[], Any] = lambda: None) -> None:
+        ends = self.now + seconds
+        while self.now < ends and not until():
+            self.service.step()
+            self.now += 0.02
+
+    def ask(self, **what: Any) -> str:
+        import json
+
+        name = f"{int(self.now * 1e6):016d}-{secrets.token_hex(4)}"
+        (self.mailbox.inbox / f"{name}.json").write_text(json.dumps({"timeout_s": 60, **what}))
+        return name
+
+    def send(self, prompt: str, **what: Any) -> str:
+        name = self.ask(kind="send", prompt=prompt, **what)
+        self.run(10, lambda: self.claude.submitted or self.result(name))
+        return name
+
+    def result(self, name: str) -> dict[str, Any] | None:
+        import json
+
+        path = self.mailbox.results / f"{name}.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def answer(self, name: str, within_s: float = 30.0) -> dict[str, Any]:
+        self.run(within_s, lambda: self.result(name))
+        result = self.result(name)
+        assert result is not None, self.log
+        return result
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    desk = Desk(tmp_path)
+    assert desk.service.status == "ready"
+    return desk
+
+
+def test_a_prompt_is_typed_submitted_and_answered_with_the_hooks_text(desk: Desk) -> None:
+    name = desk.send("do it\nnow")
+    assert desk.claude.submitted == ["do it\nnow"]
+    desk.claude.stop("**done**")
+    began = desk.now
+    answer = desk.answer(name)
+    assert (answer["status"], answer["output"], answer["prompt_id"]) == ("completed", "**done**", "p1")
+    assert desk.now - began < 0.1
+
+
+def test_a_swallowed_enter_is_pressed_again(desk: Desk) -> None:
+    desk.claude.swallow = 2
+    desk.send("go")
+    assert desk.claude.submitted == ["go"]
+
+
+def test_what_is_never_taken_is_said_so_and_the_box_is_emptied(desk: Desk) -> None:
+    desk.claude.deaf = True
+    answer = desk.answer(desk.send("go"))
+    assert answer["status"] == "not_submitted"
+    desk.run(0.5)
+    assert desk.claude.box == ""
+
+
+def test_text_that_lies_in_the_box_is_not_sent_along(desk: Desk) -> None:
+    desk.claude.box = "left by somebody"
+    desk.run(0.1)
+    desk.send("mine")
+    assert desk.claude.submitted == ["mine"]
+
+
+def test_a_stop_with_live_subagents_is_not_the_end(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.stop("first", background_tasks=(BackgroundTask("a", "subagent", "running"),))
+    desk.run(5.0)
+    assert desk.result(name) is None
+    desk.claude.tell("UserPromptSubmit", prompt="<task-notification>…", prompt_id="p2")
+    desk.claude.stop("second", background_tasks=(BackgroundTask("s", "shell", "running", "server"),))
+    answer = desk.answer(name)
+    assert answer["output"] == "first\n\nsecond"
+    assert answer["background_tasks"][0]["description"] == "server"
+
+
+def test_a_question_is_told_with_its_options_and_a_key_answers_it(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.tell("PermissionRequest", tool_name="Bash", tool_input={"command": "touch a"})
+    desk.claude.ask("Yes", "Yes, and always allow", "No")
+    answer = desk.answer(name)
+    assert (answer["status"], answer["tool"], answer["suggested_keys"]) == (
+        "needs_permission",
+        "Bash",
+        ["1", "2", "3"],
+    )
+    pressed = desk.ask(kind="input", key="1")
+    desk.run(0.2)
+    assert desk.claude.keys == [b"1"]
+    desk.claude.dialog = []
+    desk.claude.stop("done")
+    assert desk.answer(pressed)["status"] == "completed"
+
+
+def test_a_key_without_a_row_is_not_pressed(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.ask("Yes", "No")
+    assert desk.answer(name)["status"] == "needs_permission"
+    answer = desk.answer(desk.ask(kind="input", key="7"))
+    assert (answer["status"], "no option 7" in answer["error"]) == ("needs_permission", True)
+    assert desk.claude.keys == []
+
+
+def test_no_prompt_is_typed_into_a_question(desk: Desk) -> None:
+    desk.claude.ask("Yes", "No")
+    desk.run(0.5)
+    answer = desk.answer(desk.ask(kind="send", prompt="go"))
+    assert answer["status"] == "needs_permission"
+    assert desk.claude.box == ""
+
+
+def test_a_turn_that_begins_by_itself_and_is_short_is_waited_out(desk: Desk) -> None:
+    desk.claude.busy = True
+    desk.run(0.1)
+    name = desk.ask(kind="send", prompt="go")
+    desk.run(1.0)
+    desk.claude.busy = False
+    desk.run(5, lambda: desk.claude.submitted)
+    assert desk.claude.submitted == ["go"]
+    assert desk.result(name) is None
+
+
+def test_a_turn_that_goes_on_is_busy(desk: Desk) -> None:
+    desk.claude.busy = True
+    desk.claude.tell("UserPromptSubmit", prompt="<task-notification>…")
+    answer = desk.answer(desk.ask(kind="send", prompt="go"))
+    assert (answer["status"], answer["busy"]) == ("busy", True)
+    assert desk.claude.box == ""
+
+
+def test_a_timeout_answers_and_the_late_end_is_kept(desk: Desk) -> None:
+    name = desk.send("go", timeout_s=2.0)
+    assert desk.answer(name)["status"] == "timeout"
+    assert desk.answer(desk.ask(kind="send", prompt="again"))["status"] == "busy"
+    desk.claude.stop("late words")
+    desk.run(1.0)
+    state = desk.mailbox.read_state()
+    assert state is not None
+    assert state["finished"]["output"] == "late words"
+
+
+def test_a_crash_under_a_turn_is_told_and_the_next_prompt_takes_it_up(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.exit_code, desk.claude.busy = -9, False
+    answer = desk.answer(name)
+    assert (answer["status"], answer["exit_code"]) == ("exited", -9)
+    assert desk.answer(desk.ask(kind="input", key="1"))["status"] == "exited"
+    desk.claude.submitted.clear()
+    name = desk.send("again")
+    desk.claude.stop("back")
+    answer = desk.answer(name)
+    assert (answer["output"], answer["resumed"], desk.starts) == ("back", True, ["first", "resume"])
+
+
+def test_one_that_crashes_again_and_again_is_left_alone(desk: Desk) -> None:
+    for _ in range(5):
+        desk.claude.exit_code = 1
+        desk.run(0.2)
+        name = desk.ask(kind="send", prompt="go")
+        desk.run(5, lambda name=name: desk.result(name) or desk.claude.submitted)
+        desk.claude.submitted.clear()
+        desk.claude.exit_code, desk.claude.busy = 1, False
+        desk.answer(name)
+    assert desk.starts.count("resume") == 3
+
+
+def test_a_clean_end_is_not_undone(desk: Desk) -> None:
+    desk.claude.exit_code = 0
+    desk.run(0.2)
+    assert desk.answer(desk.ask(kind="send", prompt="go"))["status"] == "exited"
+    assert desk.starts == ["first"]
+
+
+def test_a_person_who_types_has_the_terminal_to_himself_for_a_while(desk: Desk) -> None:
+    desk.service.person_typed(b"h")
+    answer = desk.answer(desk.ask(kind="send", prompt="go"))
+    assert (answer["status"], "person" in answer["error"]) == ("busy", True)
+    desk.run(6.0)
+    desk.send("go")
+    assert desk.claude.submitted == ["go"]
+
+
+def test_an_api_error_is_a_failure_with_its_words(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.busy = False
+    desk.claude.tell("StopFailure", error="server_error", last_assistant_message="API Error: 529 Overloaded")
+    answer = desk.answer(name)
+    assert (answer["status"], answer["error"]) == ("failed", "API Error: 529 Overloaded")
+
+
+def test_an_idle_screen_without_an_end_is_not_waited_for_for_ever(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.busy = False
+    answer = desk.answer(name, 30.0)
+    assert (answer["status"], "never said" in answer["error"]) == ("failed", True)
+
+
+def test_the_log_holds_neither_prompt_nor_answer(desk: Desk) -> None:
+    name = desk.send("my secret prompt")
+    desk.claude.stop("my secret answer")
+    desk.answer(name)
+    assert "secret" not in "\n".join(desk.log)
+    assert any(name in line for line in desk.log)
+
+
+def test_the_end_of_the_bridge_answers_who_waits(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.service.close()
+    assert desk.result(name) is not None
+    assert desk.claude.closed
+    state = desk.mailbox.read_state()
+    assert state is not None
+    assert (state["status"], state["ended"]) == ("exited", True)
