@@ -411,6 +411,38 @@ def test_a_slow_client_slows_the_upstream(kit: Any, tmp_path: Path) -> None:
     kit.run(run)
 
 
+def test_a_mistake_in_the_middle_cuts_both_sides_and_is_logged_without_words(
+    kit: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dragoman.gateway.legs import Translation
+
+    real = Translation.feed
+
+    def broken(self: Translation, data: bytes) -> bytes:
+        if b"poison" in data:
+            raise RuntimeError("poison and prompt")
+        return real(self, data)
+
+    async def run() -> None:
+        monkeypatch.setattr(Translation, "feed", broken)
+        chunks = [kit.sse(kit.chat_chunk({"content": text}), named=False) for text in ("ok", "poison")]
+        steps = [kit.SSE_HEAD + kit.chunk(chunks[0]), 0.1, kit.chunk(chunks[1]), "wait"]
+        async with (
+            kit.scripted(steps) as up,
+            kit.served(tmp_path, config(up.base, "chat")) as served,
+        ):
+            answer = await served.open("/v1/messages", ask("messages", stream=True))
+            with pytest.raises(Exception, match="cut off"):
+                await answer.read_all(1 << 20)
+            await asyncio.wait_for(up.left.wait(), 1)
+            (event,) = served.logged
+            assert event[0] == "request_failed"
+            assert "poison" not in str(event)
+            assert served.rows()[0].outcome == "failed"
+
+    kit.run(run)
+
+
 def whole(wire: str) -> dict[str, Any]:
     if wire == "messages":
         return {

@@ -224,6 +224,7 @@ class Gateway:
                 response_id=self._new_id(),
                 created_at=int(self._wall()),
                 recall=self._recall.session(scope),
+                flow=incoming.flow,
                 silence_s=self._silence_s,
                 clock=self._clock,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from dragoman.wire import translate
 from dragoman.wire.errors import Failure
@@ -16,6 +17,12 @@ from .asgi import Send
 from .departure import Departure
 from .incoming import Incoming
 from .pulse import SILENCE_S
+
+
+class Flow(Protocol):
+    """Whether a connection takes more."""
+
+    write_paused: bool
 
 
 @dataclass(slots=True)
@@ -30,6 +37,7 @@ class Conversation:
         response_id: letters and digits of the ids the client sees.
         created_at: Unix seconds.
         recall: the session's memory of reasoning.
+        flow: whether the client's connection takes more; None where the server does not say.
         silence_s: how long a client hears nothing before a sign of life.
         request: the body decoded, once an attempt needed it.
         encoder: the client's stream, once it has been begun.
@@ -50,6 +58,7 @@ class Conversation:
     model: str = ""
     stream: bool = False
     recall: Recall | None = None
+    flow: Flow | None = None
     silence_s: float = SILENCE_S
     request: Request | None = None
     encoder: StreamEncoder | None = None

@@ -15,11 +15,12 @@ from dragoman.wire.errors import BadRequest, Failure, FailureCode, failure
 from dragoman.wire.events import Usage
 from dragoman.wire.translate import peek_request
 
-from .attempt import Attempt, AttemptFailed
+from .attempt import Attempt
 from .conversation import Conversation
 from .counting import count_text, count_tokens
 from .keys import Key, KeysExhausted, KeyStates
 from .legs import failure_frame
+from .pump import AttemptFailed
 from .replies import Refusal, send_error_answer, send_refusal
 from .routes import Route, RouteTable, UnknownModel
 from .spool import Outcome, UsageRow, UsageSource

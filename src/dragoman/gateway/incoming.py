@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ WIRE_PATHS: dict[str, Wire] = {
     "/v1/chat/completions": "chat",
     "/v1/messages": "messages",
 }
+FLOW = "dragoman.flow"
+"""The ASGI extension under which our server shows its flow control."""
 _MAX_ID_CHARS = 128
 
 
@@ -35,6 +37,7 @@ class Incoming:
         at: Unix seconds when it arrived.
         started: monotonic seconds when it arrived.
         token: what the client showed, once it has been looked up.
+        flow: whether the client's connection takes more, where the server says (see `BoundedProtocol`).
         status: the status of the answer, 0 until there is one.
     """
 
@@ -48,6 +51,7 @@ class Incoming:
     at: float
     started: float
     token: TokenRecord | None = field(default=None)
+    flow: Any = None
     status: int = 0
 
     @property
@@ -119,6 +123,7 @@ def read_head(scope: Scope, *, request_id: str, at: float, started: float) -> In
         wire=_asking_wire(path, headers),
         at=at,
         started=started,
+        flow=scope.get("extensions", {}).get(FLOW),
     )
 
 

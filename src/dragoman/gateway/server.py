@@ -10,6 +10,7 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .asgi import App
+from .incoming import FLOW
 
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers. Codex 0.169 sends about 3 KB, turn metadata included."""
@@ -102,6 +103,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if size > MAX_HEAD_BYTES:
             self._refuse()
         if not self._refused:
+            self.scope["extensions"] = {FLOW: self.flow}  # type: ignore[typeddict-item]
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:

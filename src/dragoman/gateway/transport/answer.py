@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import httptools
@@ -39,6 +40,8 @@ class Answer:
         reused: True when the connection had served another exchange before.
         origin: where it came from.
         loop: the event loop it arrives on.
+        sink: takes pieces the moment they arrive while a `read` is waiting and nothing is queued; a piece it
+            does not take (False) goes to the `read`. Compressed bodies, and the last piece, never go to it.
     """
 
     __slots__ = (
@@ -72,6 +75,7 @@ class Answer:
         "loop",
         "origin",
         "reused",
+        "sink",
         "status",
     )
 
@@ -91,6 +95,7 @@ class Answer:
         self.origin = origin
         self.reused = reused
         self.began = False
+        self.sink: Callable[[bytes], bool] | None = None
         self._connection = connection
         self.loop = self._loop = loop
         self._limits = limits
@@ -246,10 +251,22 @@ class Answer:
             self._stop_timer()
             self._resume()
             self._connection.release(reusable=self._keep_alive and not self._extra)
+        elif self.sink is not None and self._passed_on(self.sink):
+            return
         elif self._discard_left is None and self._buffered > self._limits.buffer_bytes and not self._paused:
             self._paused = True
             self._connection.pause()
         self._wake()
+
+    def _passed_on(self, sink: Callable[[bytes], bool]) -> bool:
+        waiter, chunks = self._waiter, self._chunks
+        if waiter is None or waiter.done() or not chunks or self._inflater is not None:
+            return False
+        if not sink(chunks[0] if len(chunks) == 1 else b"".join(chunks)):
+            return False
+        chunks.clear()
+        self._buffered = 0
+        return True
 
     def lost(self, error: Exception | None) -> None:
         """The connection is gone."""

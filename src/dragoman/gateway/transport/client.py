@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - `to_thread` would import it while streams are running
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
