@@ -10,6 +10,7 @@ import pytest
 
 from dragoman.wire import envelope
 from dragoman.wire.dialect import Dialect
+from dragoman.wire.ids import safe_id
 from dragoman.wire.translate import EncodedRequest, Limits, forward_request
 from dragoman.wire.turns import Carrier, Wire
 
@@ -84,6 +85,12 @@ def test_an_odd_call_id_is_mended_on_both_sides() -> None:
     call = {"type": "tool_use", "id": "Bash:0", "name": "Bash", "input": {}}
     messages = sent(forward(conversation(assistant(call), answered("Bash:0")), ANTHROPIC))["messages"]
     assert messages[1]["content"][0]["id"] == messages[2]["content"][0]["tool_use_id"] != "Bash:0"
+
+
+def test_an_odd_id_that_was_wrapped_before_keeps_its_bytes() -> None:
+    call_id = safe_id("functions.Bash:0")
+    call = {"type": "tool_use", "id": call_id, "name": "Bash", "input": {}}
+    assert forward(conversation(assistant(call), answered(call_id)), ANTHROPIC).shims == ()
 
 
 def test_unsigned_thinking_is_dropped_where_signatures_count() -> None:

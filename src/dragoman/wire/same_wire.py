@@ -8,6 +8,8 @@ for a model that reads only text.
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from dragoman.wire.dialect import Dialect, Limits
@@ -22,6 +24,8 @@ ENVELOPE_MARK = b'"gw1.'
 # Inside a text these words would have escaped quotes.
 _TRIGGER = b'"compaction_trigger"'
 _SUMMARIES = (b'"compaction"', b'"compaction_summary"')
+
+_ID = re.compile(rb'"id"\s*:\s*"([^"\\]*)"')
 
 # How a part that not every model can read is named on each wire.
 _PICTURE: dict[Wire, bytes] = {
@@ -86,12 +90,15 @@ def same_meaning(before: Request, after: Request) -> bool:
 def has_odd_ids(request: Request, body: bytes) -> bool:
     """Whether a Messages conversation holds call ids that strict servers refuse (poisoned by a gateway that
     let them through)."""
-    for turn in request.turns:
-        if isinstance(turn, Assistant):
-            for part in turn.parts:
-                if isinstance(part, Call) and strict_id(part.id).encode() not in body:
-                    return True
-    return False
+    wanted = {
+        strict.encode()
+        for turn in request.turns
+        if isinstance(turn, Assistant)
+        for part in turn.parts
+        if isinstance(part, Call) and (strict := strict_id(part.id)) != part.id
+    }
+    # One pass for all: looking for each of some hundred ids in 1.5 MB takes 70 ms.
+    return bool(wanted) and not wanted.issubset(_ID.findall(body))
 
 
 def _comparable(request: Request) -> Request:
