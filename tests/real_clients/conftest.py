@@ -177,6 +177,13 @@ def used_up(bench: Bench) -> Reply:
 
 
 @pytest.fixture
+def slow_down(bench: Bench) -> Reply:
+    """Too many requests, and not a word about how long to wait."""
+    body = _error(bench.wire, "Too many requests.", kind="rate_limit_error", code="rate_limit_exceeded")
+    return [{"refuse": 429, "body": body}]
+
+
+@pytest.fixture
 def wait_an_hour(bench: Bench) -> Reply:
     """Too many requests, and a wait nobody sits out."""
     body = _error(bench.wire, "Rate limit reached.", kind="rate_limit_error", code="rate_limit_exceeded")

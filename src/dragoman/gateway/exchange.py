@@ -16,6 +16,7 @@ from dragoman.wire.events import Usage
 from dragoman.wire.translate import peek_request
 
 from .attempt import Attempt
+from .budgets import Budgets
 from .conversation import Conversation
 from .counting import count_text, count_tokens
 from .keys import Key, KeysExhausted, KeyStates
@@ -61,6 +62,7 @@ class Means:
         routes: who knows which model.
         keys: each provider's keys.
         key_states: what is known about them.
+        budgets: what limited tokens have used.
         transport: what carries requests.
         learned: quirks seen at a provider and model, kept beyond a reload.
         embedded_url: where the embedded model answers, "" when it cannot.
@@ -74,6 +76,7 @@ class Means:
     routes: RouteTable
     keys: Mapping[str, tuple[Key, ...]]
     key_states: KeyStates
+    budgets: Budgets
     transport: Transport
     learned: dict[tuple[str, str], Dialect]
     embedded_url: str
@@ -139,7 +142,7 @@ class Exchange:
                 )
             if not route.known:
                 self._means.note("unknown_model", model=peek.model[:100], provider=route.provider)
-            found = await self._ask_in_turn(route)
+            found = self._over_budget(route) or await self._ask_in_turn(route)
         except BadRequest as error:
             talk.failure = error.failure
             await self._tell(error.failure)
@@ -153,6 +156,10 @@ class Exchange:
             await self._tell(found)
             return "failed"
         return "ok" if talk.failure is None else "failed"
+
+    def _over_budget(self, route: Route) -> Failure | None:
+        token = self._talk.incoming.token
+        return None if token is None else self._means.budgets.admit(token, route.price)
 
     async def _ask_in_turn(self, first: Route) -> Failure | None:
         """Ask the route and its fallbacks until one has answered; the first refusal that counts otherwise."""
@@ -284,12 +291,14 @@ class Exchange:
 
         What an upstream said inside a 200 has no status of its own. Codex 0.169 multiplies its two kinds of
         retries for a 5xx, and repeats a 401, 403 and 404, but not their events. At a 429 it tells its user
-        nothing but the number, so a wait that is too long to sit out is better said as an event as well.
+        nothing but the number, so a wait that is too long to sit out is better said as an event as well; and
+        it ends the turn at a 429 that names no wait, but repeats the event, while the key has its rest.
         """
         if self._inside_200:
             return True
         hopeless = found.code in ("rate", "overloaded") and not found.retryable
-        return self._talk.incoming.client == "codex" and (hopeless or found.code in _CODEX_EVENTS)
+        unsaid = found.code == "rate" and found.retry_after_s is None
+        return self._talk.incoming.client == "codex" and (hopeless or unsaid or found.code in _CODEX_EVENTS)
 
     async def _refuse(self, refusal: Refusal) -> Outcome:
         self._talk.departure.settle()
@@ -314,6 +323,8 @@ class Exchange:
         now = talk.finished_at or talk.clock()
         usage, source = self._usage(outcome)
         token = incoming.token
+        if token is not None and usage is not None and route is not None:
+            self._means.budgets.spend(token, usage, route.price)
         self._record(
             UsageRow(
                 id=incoming.id,

@@ -39,6 +39,13 @@ def test_a_wait_of_an_hour_ends_the_turn_at_once(codex, bench, upstream, wait_an
     assert time.monotonic() - began < 30
 
 
+def test_a_limit_that_passes_does_not_end_the_turn(codex, bench, upstream, slow_down):
+    upstream.play(slow_down, [{"say": "Here I am."}])
+    done = codex.run("Go on.", model=bench.spare_model()).assert_fine()
+    assert done.said == ["Here I am."]
+    assert len(upstream.asked) == 2
+
+
 def model_that_goes_on(asked):
     """Calls until it sees the result, as a model would."""
     return [{"say": "All done."}] if asked.results else [RUNS_ONCE]
