@@ -102,7 +102,9 @@ def hold(desk: Desk, name: str, before: bytes | None, wishes: tuple[Wish, ...]) 
     file = desk.start(name, before)
     run_setup(desk.home, file, wishes)
     after = read(file)
-    for count in itertools.count():
+    count = -1
+    while True:
+        count += 1
         file = desk.start(name, before)
         try:
             with power_cut_at(count):
@@ -116,20 +118,19 @@ def hold(desk: Desk, name: str, before: bytes | None, wishes: tuple[Wish, ...]) 
             assert read(file) == before, f"set-up, operation {count}"
             continue
         break
-    operations = count
-    for count in itertools.count():
+    for undone in itertools.count():
         file = desk.start(name, before)
         run_setup(desk.home, file, wishes)
         try:
-            with power_cut_at(count):
+            with power_cut_at(undone):
                 run_uninstall(desk.home, file)
         except PowerCut:
-            assert read(file) in (before, after), f"uninstall, operation {count}"
+            assert read(file) in (before, after), f"uninstall, operation {undone}"
             run_uninstall(desk.home, file)
-            assert read(file) == before, f"uninstall, operation {count}"
+            assert read(file) == before, f"uninstall, operation {undone}"
             continue
-        break
-    return operations + count
+        return count + undone
+    raise AssertionError("unreachable")
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ def test_whatever_a_user_changes_after_setup_survives_uninstall(
     left = tomllib.loads(file.read_bytes().decode())
     was_ours = tomllib.loads(written)
     for key in {*meant, *before}:
-        mine = without_ours(meant).get(key)
+        mine: Any = without_ours(meant).get(key)
         if meant.get(key) == was_ours.get(key):
             expected = before.get(key)  # untouched by the user: as before set-up
         elif key == "features":

@@ -126,6 +126,8 @@ def test_what_cannot_be_edited_is_refused() -> None:
         TomlText("[[features]]\na = 1\n").with_value(FLAG, False)
     with pytest.raises(EditRefused, match="model_provider is a table"):
         TomlText("[model_provider]\nx = 1\n").with_value(("model_provider",), "dragoman")
+    with pytest.raises(EditRefused, match="model_provider is a table"):
+        TomlText("model_provider = { x = 1 }\n").with_value(("model_provider",), "dragoman")
 
 
 @given(st.text(max_size=30) | st.integers() | st.booleans() | st.lists(st.text(max_size=5), max_size=3))

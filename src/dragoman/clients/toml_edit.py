@@ -56,9 +56,10 @@ class TomlText:
             EditRefused: no place for it could be found that changes nothing else.
         """
         if has(self.tree, path):
-            if lookup(self.tree, path) == value:
+            present = lookup(self.tree, path)
+            if present == value:
                 return self
-            if Spans(self.text).pairs.get(path) is None:
+            if isinstance(present, dict) or Spans(self.text).pairs.get(path) is None:
                 raise EditRefused(f"{dotted(path)} is a table in {self.name}")
             return self.with_literal(path, spelled(value))
         wanted = with_leaf(self.tree, path, value)
