@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dragoman.wire import envelope
-from dragoman.wire.dialect import Dialect
+from dragoman.wire.dialect import Dialect, EffortRule
 from dragoman.wire.ids import safe_id
 from dragoman.wire.translate import EncodedRequest, Limits, forward_request
 from dragoman.wire.turns import Carrier, Wire
@@ -19,7 +19,7 @@ ANTHROPIC = Dialect(
     checked=True,
     thinking_key="adaptive",
     effort_key="output_config",
-    efforts=(),
+    efforts=(EffortRule(words={"low": "low", "medium": "medium", "high": "high"}),),
     reasoning_replay="always",
     late_system=True,
     billing_header=True,
@@ -49,12 +49,7 @@ def test_a_clean_request_keeps_its_bytes_although_it_is_checked(
     name: str, claude_request: Callable[[str], dict[str, Any]]
 ) -> None:
     body = claude_request(name)
-    efforts = {"low": "low", "medium": "medium", "high": "high"}
-    dialect = json.loads(json.dumps({"models": ["*"], "words": efforts}))
-    from dragoman.wire.dialect import EffortRule
-
-    fields = {f: getattr(ANTHROPIC, f) for f in ANTHROPIC.__struct_fields__}
-    found = forward(body, Dialect(**{**fields, "efforts": (EffortRule(**dialect),)}), model=body["model"])
+    found = forward(body, ANTHROPIC, model=body["model"])
     assert found.shims == ()
     assert found.body == json.dumps(body).encode()
 
