@@ -213,7 +213,7 @@ def test_a_reset_time_without_a_zone_is_read_in_the_providers_own(
     async def run() -> None:
         at = datetime.now(timezone(timedelta(hours=8))) + timedelta(hours=2)
         message = f"Usage limit reached for 5 hour. Your limit will reset at {at:%Y-%m-%d %H:%M:%S}"
-        error = {"error": {"message": message, "code": "1308"}}
+        error: dict[str, dict[str, Any]] = {"error": {"message": message, "code": "1308"}}
         answer = (
             [kit.streamed(kit.sse(error, named=False))] if inside else refusal(kit, 429, **error["error"])
         )

@@ -18,6 +18,7 @@ from dragoman.wire.translate import decode_request
 
 from .asgi import App, Receive, Scope, Send
 from .bodies import read_body
+from .budgets import Budgets
 from .conversation import Conversation
 from .counting import count_tokens
 from .departure import ClientLeft, Departure
@@ -59,6 +60,7 @@ class Gateway:
         transport: what carries requests to upstreams.
         spool: takes usage rows.
         slots: folder of the slot files.
+        budgets: folder of what limited tokens have used; beside `slots` when None.
         find_token: looks a shown secret up.
         door: the way to the control process; None answers 404 for its paths.
         embedded_url: where the embedded model answers, "" when it cannot.
@@ -76,6 +78,7 @@ class Gateway:
         transport: Transport,
         spool: Spool,
         slots: Path,
+        budgets: Path | None = None,
         find_token: Callable[[str], TokenRecord | None],
         door: ControlDoor | None = None,
         embedded_url: str = "",
@@ -98,6 +101,7 @@ class Gateway:
         self._silence_s = silence_s
         self._key_states = KeyStates(slots, clock=clock, wall=wall)
         self._recall = RecallStore()
+        self._budgets = Budgets(slots.parent / "budgets" if budgets is None else budgets)
         self._learned: dict[tuple[str, str], Dialect] = {}
         self.runtime = runtime
 
@@ -114,6 +118,7 @@ class Gateway:
             routes=runtime.routes,
             keys=runtime.keys,
             key_states=self._key_states,
+            budgets=self._budgets,
             transport=self._transport,
             learned=self._learned,
             embedded_url=self._embedded_url,

@@ -87,7 +87,11 @@ def test_a_direct_origin_never_meets_a_proxy() -> None:
     assert rules.choose(parse_base("http://127.0.0.1:5", direct=True).origin) is None
 
 
-def test_a_kind_of_proxy_we_do_not_speak_is_named_without_its_password() -> None:
-    with pytest.raises(BadAddress, match="HTTP_PROXY") as caught:
-        ProxyRules.from_environment({"ALL_PROXY": "socks5://u:secret@p:1"})
+@pytest.mark.parametrize("value", ["socks5://u:secret@p:1", "http://u:secret@p:99999", "http://"])
+def test_a_proxy_we_do_not_speak_to_is_an_error_only_for_what_must_go_through_it(value: str) -> None:
+    rules = ProxyRules.from_environment({"ALL_PROXY": value, "NO_PROXY": "localhost"})
+    assert rules.choose(parse_base("http://localhost:9").origin) is None
+    assert rules.choose(parse_base("http://127.0.0.1:9", direct=True).origin) is None
+    with pytest.raises(BadAddress, match="ALL_PROXY") as caught:
+        rules.choose(parse_base("https://api.z.ai").origin)
     assert "secret" not in str(caught.value)

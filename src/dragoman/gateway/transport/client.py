@@ -64,11 +64,7 @@ class Transport:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str], *, limits: Limits | None = None) -> Transport:
-        """A transport with the proxies of an environment.
-
-        Raises:
-            BadAddress: a proxy variable holds no usable address.
-        """
+        """A transport with the proxies of an environment."""
         return cls(proxies=ProxyRules.from_environment(environment), limits=limits)
 
     @property

@@ -26,6 +26,13 @@ class Proxy:
 
 
 @dataclass(frozen=True, slots=True)
+class UnusableProxy:
+    """A variable that names a proxy we do not speak to; `problem` says so without its password."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProxyRules:
     """The proxies of an environment. A name in NO_PROXY also covers its subdomains; `*` covers everything.
 
@@ -33,51 +40,55 @@ class ProxyRules:
     excepts local servers by NO_PROXY.
     """
 
-    http: Proxy | None = None
-    https: Proxy | None = None
+    http: Proxy | UnusableProxy | None = None
+    https: Proxy | UnusableProxy | None = None
     exceptions: tuple[str, ...] = ()
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ProxyRules:
         """Read HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY; lower case wins, as it does in curl.
 
-        Raises:
-            BadAddress: a variable that is set holds no http(s) proxy address.
+        A variable we can make nothing of (a SOCKS proxy) is no error before something has to go through it.
         """
 
         def read(name: str) -> str:
             return environment.get(name.lower()) or environment.get(name, "")
 
-        fallback = read("ALL_PROXY")
+        def first(*names: str) -> Proxy | UnusableProxy | None:
+            return next((_parse(value, name) for name in names if (value := read(name))), None)
+
         return cls(
-            http=_parse(read("HTTP_PROXY") or fallback, "HTTP_PROXY"),
-            https=_parse(read("HTTPS_PROXY") or fallback, "HTTPS_PROXY"),
+            http=first("HTTP_PROXY", "ALL_PROXY"),
+            https=first("HTTPS_PROXY", "ALL_PROXY"),
             exceptions=tuple(part.strip().lower() for part in read("NO_PROXY").split(",") if part.strip()),
         )
 
     def choose(self, origin: Origin) -> Proxy | None:
-        """The proxy for this origin, or None for a direct connection."""
+        """The proxy for this origin, or None for a direct connection.
+
+        Raises:
+            BadAddress: it would have to be a proxy that cannot be used. Going around it is not ours to decide.
+        """
         if origin.direct or origin.socket is not None:
             return None
         proxy = self.https if origin.scheme == "https" else self.http
         if proxy is None or any(_covers(rule, origin) for rule in self.exceptions):
             return None
+        if isinstance(proxy, UnusableProxy):
+            raise BadAddress(
+                proxy.problem, hint="Only http and https proxies are spoken; NO_PROXY excepts hosts."
+            )
         return proxy
 
 
-def _parse(value: str, variable: str) -> Proxy | None:
-    if not value:
-        return None
+def _parse(value: str, variable: str) -> Proxy | UnusableProxy:
     try:
         parts = urlsplit(value if "://" in value else f"http://{value}")
         port = parts.port
     except ValueError:
-        raise BadAddress(f"{variable} does not hold a proxy address") from None
+        return UnusableProxy(f"{variable} does not hold a proxy address")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise BadAddress(
-            f"{variable} names a {parts.scheme or 'nameless'} proxy",
-            hint="Only http and https proxies are spoken.",
-        )
+        return UnusableProxy(f"{variable} names a {parts.scheme or 'nameless'} proxy")
     authorization = None
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
