@@ -68,7 +68,11 @@ class Bench:
         self.state = state
         self.tasks: list[WorkerTask] = []
 
-    def carry_out(
+    def carry_out(self, act: Callable[[Path], None] = lambda tree: None, **options: Any) -> dict[str, Any]:
+        """Carry a run out in this process and return its result; see `carry_out_here`."""
+        return asyncio.run(self.carry_out_here(act, **options))
+
+    async def carry_out_here(
         self,
         act: Callable[[Path], None] = lambda tree: None,
         *,
@@ -76,6 +80,7 @@ class Bench:
         outcome: WorkerOutcome | None = None,
         packet: str = PACKET,
         stop: asyncio.Event | None = None,
+        **asked: Any,
     ) -> dict[str, Any]:
         """Carry a run out in this process and return its result.
 
@@ -85,6 +90,7 @@ class Bench:
             outcome: how it ends; finished with the report when None.
             packet: the task.
             stop: ends the run when set.
+            asked: further fields of the request.
         """
         request = RunRequest(
             run_id="run-1",
@@ -93,13 +99,14 @@ class Bench:
             state=str(self.state),
             model="m",
             gateway_url="http://127.0.0.1:1",
+            **asked,
         )
         self.folder.create(request)
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         worker = FakeWorker(act, outcome or WorkerOutcome(status="finished", text=report))
         self.tasks = worker.tasks
         around = Surroundings(worker=worker, token="t", env={"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"})
-        return asyncio.run(carry_out(self.folder, request, around, stop=stop or asyncio.Event()))
+        return await carry_out(self.folder, request, around, stop=stop or asyncio.Event())
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The run's events of one kind."""

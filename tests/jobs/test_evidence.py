@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -26,7 +27,7 @@ def _environment() -> dict[str, str]:
     return {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
-def _observe(folder: Path, body: str, **options: float) -> Observation:
+def _observe(folder: Path, body: str, timeout_s: float = 120.0) -> Observation:
     (folder / "test_it.py").write_text(TEST_FILE.format(body=body))
     return asyncio.run(
         observe(
@@ -35,7 +36,7 @@ def _observe(folder: Path, body: str, **options: float) -> Observation:
             environment=_environment(),
             evidence=folder / "evidence",
             name="after-1",
-            **options,
+            timeout_s=timeout_s,
         )
     )
 
@@ -65,6 +66,20 @@ def test_a_command_that_never_ends_is_killed_with_all_it_started(tmp_path: Path)
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the grandchild outlived its test"
         time.sleep(0.02)
+
+
+def test_a_process_left_running_does_not_make_a_passed_command_late(tmp_path: Path) -> None:
+    body = (
+        "import subprocess,sys;"
+        " child=subprocess.Popen([sys.executable,'-c','import time;time.sleep(60)'], start_new_session=True);"
+        " open('pid','w').write(str(child.pid))"
+    )
+    try:
+        seen = _observe(tmp_path, body, timeout_s=30.0)
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+    assert seen.status == "passed"
+    assert seen.duration_s < 20
 
 
 def test_an_endless_printer_is_kept_only_to_the_limit(

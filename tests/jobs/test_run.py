@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from dragoman.workers.base import WorkerOutcome
 
@@ -155,3 +158,48 @@ def test_every_step_is_told_as_an_event_in_order(bench: Any) -> None:
     kinds = [event["kind"] for _, event in bench.folder.events()]
     told = "phase workspace phase evidence phase said phase delta phase evidence claims"
     assert kinds == told.split()
+
+
+def test_what_a_setup_command_writes_is_not_the_workers_doing(bench: Any) -> None:
+    command = ("python3", "-c", "open('generated.txt', 'w').write('by setup')")
+    result = bench.carry_out(_mend, setup_command=command)
+    assert result["status"] == "success"
+    assert [file["path"] for file in result["delta"]["files"]] == ["code_under_test.py"]
+
+
+def test_a_setup_command_that_fails_starts_no_worker(bench: Any) -> None:
+    result = bench.carry_out(_mend, setup_command=("python3", "-c", "raise SystemExit(3)"))
+    assert (result["status"], result["error_code"]) == ("failed", "setup_failed")
+    assert bench.tasks == []
+    assert "setup.txt" in result["next"]
+
+
+@pytest.mark.parametrize(("opted_in", "there"), [(True, True), (False, False)])
+def test_ignored_files_come_along_only_when_the_user_opted_in(
+    bench: Any, opted_in: bool, there: bool
+) -> None:
+    (bench.repository / ".gitignore").write_text("local.cfg\n")
+    (bench.repository / ".worktreeinclude").write_text("local.cfg\n")
+    (bench.repository / "local.cfg").write_text("x")
+    seen: list[bool] = []
+    bench.carry_out(
+        lambda tree: seen.append((tree / "local.cfg").exists()), report="Done.", worktree_include=opted_in
+    )
+    assert seen == [there]
+
+
+def test_stopping_in_the_middle_of_a_validation_ends_it_at_once(bench: Any) -> None:
+    (bench.repository / "test_it.py").write_text(
+        "import unittest, time\nclass T(unittest.TestCase):\n    def test_it(self): time.sleep(600)\n"
+    )
+    stop = asyncio.Event()
+
+    async def stopped_soon() -> dict[str, Any]:
+        asyncio.get_running_loop().call_later(1.0, stop.set)
+        return await bench.carry_out_here(stop=stop)
+
+    started = time.monotonic()
+    result = asyncio.run(stopped_soon())
+    assert time.monotonic() - started < 11
+    assert result["evidence"]["before"][0]["status"] == "skipped"
+    assert result["evidence"]["before"][0]["reason"] == "the run was stopped"

@@ -21,6 +21,7 @@ import msgspec
 
 TAIL_BYTES = 4_000
 OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
+_LAST_WORDS_S = 1.0
 
 Status = Literal["passed", "failed", "skipped", "timed_out"]
 Verdict = Literal["proved", "failed", "unproved"]
@@ -102,6 +103,7 @@ async def observe(
     evidence: Path,
     name: str,
     timeout_s: float = 120.0,
+    stop: asyncio.Event | None = None,
 ) -> Observation:
     """Run one validation command and keep what it said.
 
@@ -112,51 +114,109 @@ async def observe(
         evidence: folder that receives the output as `NAME.txt`.
         name: unique within the run, such as `before-1`.
         timeout_s: then its whole process group is killed and the status is `timed_out`.
+        stop: set it to end the command at once; the status is then `skipped`.
     """
     argv, reason = plan_command(command)
     if reason is not None:
         return Observation(command=command, status="skipped", reason=reason)
+    return await run_command(
+        command,
+        argv,
+        cwd=cwd,
+        environment=environment,
+        evidence=evidence,
+        name=name,
+        timeout_s=timeout_s,
+        stop=stop,
+    )
+
+
+async def run_command(
+    command: str,
+    argv: list[str],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    evidence: Path,
+    name: str,
+    timeout_s: float,
+    stop: asyncio.Event | None = None,
+) -> Observation:
+    """Run arguments in a session of their own, bounded in time and output; see `observe`."""
     evidence.mkdir(mode=0o700, exist_ok=True)
     started = time.monotonic()
+    # A pipe of our own: a process that left the session may hold its end open for ever, and we close ours.
+    ours, theirs = os.pipe()
+    stream = asyncio.StreamReader()
+    pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(ours, "rb", buffering=0)
+    )
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
             cwd=cwd,
             env=dict(environment),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdout=theirs,
+            stderr=theirs,
             start_new_session=True,
         )
     except OSError as error:
+        pipe.close()
         return Observation(command=command, status="skipped", reason=f"cannot be started: {error.strerror}")
-    assert process.stdout is not None
+    finally:
+        os.close(theirs)
     output = bytearray()
+    reading = asyncio.create_task(_drain(stream, output))
     try:
-        async with asyncio.timeout(timeout_s):
-            await _drain(process.stdout, output)
-            exit_code = await process.wait()
-        status: Status = "passed" if exit_code == 0 else "failed"
-    except TimeoutError:
-        exit_code, status = None, "timed_out"
+        exit_code = await _end_of(process, timeout_s, stop)
     finally:
         # Its own session, so the group is ours; whatever a test left running ends with it.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+        # What is in the pipe by now is all that counts.
+        await asyncio.wait([reading], timeout=_LAST_WORDS_S)
+        reading.cancel()
+        pipe.close()
+    status, reason = _status(exit_code, timeout_s, stop)
+    kept = bytes(output)
     output_file = evidence / f"{name}.txt"
-    output_file.write_bytes(bytes(output))
+    output_file.write_bytes(kept)
     output_file.chmod(0o600)
     return Observation(
         command=command,
         status=status,
         exit_code=exit_code,
         duration_s=round(time.monotonic() - started, 3),
-        tail=bytes(output[-TAIL_BYTES:]).decode("utf-8", "replace"),
-        reason=f"no end after {timeout_s:g} s" if status == "timed_out" else None,
+        tail=kept[-TAIL_BYTES:].decode("utf-8", "replace"),
+        reason=reason,
         output_file=output_file.name,
-        output_sha256=hashlib.sha256(bytes(output)).hexdigest(),
+        output_sha256=hashlib.sha256(kept).hexdigest(),
     )
+
+
+async def _end_of(
+    process: asyncio.subprocess.Process, timeout_s: float, stop: asyncio.Event | None
+) -> int | None:
+    """Wait for a process; its exit code, or None when time was up or it was to stop."""
+    waiting = [asyncio.create_task(process.wait())]
+    if stop is not None:
+        waiting.append(asyncio.create_task(stop.wait()))
+    try:
+        await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        return waiting[0].result() if waiting[0].done() else None
+    finally:
+        for task in waiting:
+            task.cancel()
+
+
+def _status(exit_code: int | None, timeout_s: float, stop: asyncio.Event | None) -> tuple[Status, str | None]:
+    if exit_code is not None:
+        return ("passed" if exit_code == 0 else "failed"), None
+    if stop is not None and stop.is_set():
+        return "skipped", "the run was stopped"
+    return "timed_out", f"no end after {timeout_s:g} s"
 
 
 async def _drain(stream: asyncio.StreamReader, output: bytearray) -> None:

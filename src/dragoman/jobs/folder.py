@@ -46,6 +46,9 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         worker_command: path of the client to run, or None to look for it.
         dirty: what uncommitted changes of the user mean for the base.
         timeout_s: the whole run's time.
+        context_window, max_output_tokens: of the model, when known.
+        worktree_include: copy what the repository's `.worktreeinclude` names.
+        setup_command: arguments of a command run in the new workspace before its base is taken.
     """
 
     run_id: str
@@ -59,6 +62,8 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     timeout_s: float = 900.0
     context_window: int | None = None
     max_output_tokens: int | None = None
+    worktree_include: bool = False
+    setup_command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

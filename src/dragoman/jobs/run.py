@@ -7,6 +7,7 @@ commands run again, so that nothing they write can slip into what the user is as
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import msgspec
 
 from dragoman.errors import DragomanError
 from dragoman.jobs.claims import Difference, compare, read_claims
-from dragoman.jobs.evidence import Observation, Verdict, observe, plan_command, verdict
+from dragoman.jobs.evidence import Observation, Verdict, observe, plan_command, run_command, verdict
 from dragoman.jobs.folder import RESULT_SCHEMA, EventLog, RunFolder, RunRequest
 from dragoman.jobs.packet import Packet, parse_packet
 from dragoman.workers.base import (
@@ -43,6 +44,8 @@ from dragoman.workspace import (
     create_workspace,
     delta,
     open_repository,
+    settle,
+    worktree_include,
 )
 from dragoman.workspace.fingerprint import Part, fingerprint
 
@@ -62,6 +65,15 @@ Summary: one or two sentences.
 Changed files: one bullet a file.
 Commands run: one bullet a command, each with passed or failed.
 """
+
+
+_SETUP_TIMEOUT_S = 600.0
+
+
+class SetupFailed(DragomanError):
+    """The user's setup command did not end well, so no worker was started."""
+
+    code = "setup_failed"
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,7 @@ class _Attempt:
             repository = await asyncio.to_thread(open_repository, Path(self._request.repository))
             before = await asyncio.to_thread(fingerprint, repository)
             workspace = await asyncio.to_thread(self._create_workspace, repository)
+            workspace = await self._set_up(workspace)
         self._known["workspace"] = {
             "id": workspace.id,
             "path": str(workspace.path),
@@ -162,7 +175,35 @@ class _Attempt:
             Path(self._request.state),
             id=self._request.run_id,
             dirty="committed" if self._request.dirty == "committed" else "snapshot",
+            include=worktree_include(repository) if self._request.worktree_include else (),
         )
+
+    async def _set_up(self, workspace: Workspace) -> Workspace:
+        """Run the user's setup command, then take the base again: what it did is not the worker's doing.
+
+        Raises:
+            SetupFailed: it did not end well.
+        """
+        argv = list(self._request.setup_command)
+        if not argv:
+            return workspace
+        seen = await run_command(
+            shlex.join(argv),
+            argv,
+            cwd=workspace.cwd,
+            environment=self._around.env,
+            evidence=self._folder.evidence,
+            name="setup",
+            timeout_s=_SETUP_TIMEOUT_S,
+            stop=self._stop,
+        )
+        self._log.emit("setup", observation=msgspec.to_builtins(seen))
+        if seen.status != "passed":
+            raise SetupFailed(
+                f"the setup command `{seen.command}` {seen.reason or seen.status.replace('_', ' ')}",
+                hint=f"see {self._folder.evidence / 'setup.txt'}",
+            )
+        return await asyncio.to_thread(settle, workspace)
 
     async def _observe_before(self, packet: Packet, workspace: Workspace) -> list[Observation]:
         """Run the validation commands on a throw-away clone of the base, never in the worker's."""
@@ -186,6 +227,7 @@ class _Attempt:
                 environment=self._around.env,
                 evidence=self._folder.evidence,
                 name=f"{moment}-{number}",
+                stop=self._stop,
             )
             seen.append(observation)
             self._log.emit("evidence", moment=moment, observation=msgspec.to_builtins(observation))
