@@ -134,6 +134,12 @@ def upstream(bench: Bench) -> Upstream:
 
 
 @pytest.fixture(scope="session")
+def odd_text() -> str:
+    """What splits lines for some and is escaped by others."""
+    return 'a\u2028b\u2029c\u0085d\x0be\x1cf 😀 \\u0041 "q" \t\r\n end'
+
+
+@pytest.fixture(scope="session")
 def picture() -> bytes:
     """A PNG of one pixel."""
     return bytes.fromhex(

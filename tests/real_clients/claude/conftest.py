@@ -92,7 +92,7 @@ class Claude:
             text=True,
             timeout=TIMEOUT_S,
         )
-        events = [json.loads(line) for line in done.stdout.splitlines()]
+        events = [json.loads(line) for line in done.stdout.split("\n") if line]
         assert events, done.stderr[-2000:]
         return Done(done.returncode, events, done.stderr)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.real_client
@@ -18,6 +20,21 @@ def test_words_arrive_and_are_counted(claude, upstream):
     assert "How much is two and two?" in asked.text
     # It changes with every run; on the client's own wire the bytes are the client's.
     assert ("x-anthropic-billing-header" in asked.text) is (upstream.wire == "messages")
+
+
+def test_odd_characters_and_odd_call_ids_survive_in_both_directions(claude, upstream, odd_text):
+    command = f"cat > odd.txt <<'END'\n{odd_text}\nEND\n"
+    upstream.play(
+        [{"say": odd_text}, {"call": "Bash", "args": {"command": command}, "id": "Bash:0"}],
+        [{"say": odd_text}],
+    )
+    done = claude.run(f"Write {odd_text} down.").assert_fine()
+    assert done.said == odd_text
+    last = upstream.asked[-1]
+    assert list(last.calls) == list(last.results)
+    (args,) = last.calls.values()
+    assert (json.loads(args) if isinstance(args, str) else args) == {"command": command}
+    assert f"Write {json.dumps(odd_text, ensure_ascii=False)[1:-1]} down." in last.text
 
 
 def test_reading_editing_and_a_command_change_the_file(claude, upstream):

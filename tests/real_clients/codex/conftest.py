@@ -133,7 +133,7 @@ required = true
             process.kill()
             stdout, stderr = process.communicate()
             raise AssertionError(f"Codex did not end: {stdout[-1000:]}{stderr[-1000:]}") from None
-        return Done(process.returncode, [json.loads(line) for line in stdout.splitlines()], stderr)
+        return Done(process.returncode, [json.loads(line) for line in stdout.split("\n") if line], stderr)
 
     def run(self, prompt: str, *options: str, model: str = "plain") -> Done:
         """`codex exec` to its end."""

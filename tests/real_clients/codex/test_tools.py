@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.real_client
@@ -26,6 +28,23 @@ def test_words_arrive_and_are_counted(codex, upstream):
     (asked,) = upstream.asked
     assert asked.body["model"] == "up"
     assert "How much is two and two?" in asked.text
+
+
+def test_odd_characters_and_odd_call_ids_survive_in_both_directions(codex, upstream, odd_text):
+    command = f"cat > odd.txt <<'END'\n{odd_text}\nEND\n"
+    upstream.play(
+        [{"say": odd_text}, {"call": "exec_command", "args": {"cmd": command}, "id": "exec_command:0"}],
+        [{"say": odd_text}],
+    )
+    done = codex.run(f"Write {odd_text} down.").assert_fine()
+    assert done.said == [odd_text, odd_text]
+    assert (codex.repository / "odd.txt").read_bytes().decode() == odd_text + "\n"
+    last = upstream.asked[-1]
+    assert list(last.calls) == list(last.results)
+    assert json.dumps(odd_text, ensure_ascii=False)[1:-1] in last.text
+    assert f"Write {json.dumps(odd_text, ensure_ascii=False)[1:-1]} down." in last.text
+    if upstream.wire != "messages":
+        assert list(last.calls) == ["exec_command:0"]
 
 
 def test_a_shell_call_a_patch_and_two_calls_at_once_change_the_files(codex, upstream):
