@@ -111,6 +111,15 @@ def environment_table() -> list[Row]:
     return sorted(rows)
 
 
+def environment_markdown() -> str:
+    """The table as the documentation holds it."""
+    lines = ["| their variable | ours | key in `dragoman.toml` | |", "| --- | --- | --- | --- |"]
+    for row in environment_table():
+        cells = [f"`{cell}`" if cell else "" for cell in (row.seed, row.ours, row.key)]
+        lines.append("| " + " | ".join([*cells, row.note]) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def _of_struct(kind: type[msgspec.Struct], path: KeyPath, prefix: str) -> Iterator[Variable]:
     for field in msgspec.structs.fields(kind):
         here = (*path, field.name)
