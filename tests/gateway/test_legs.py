@@ -96,6 +96,51 @@ def test_an_error_before_any_content_is_held_back_for_another_to_be_asked(kit: A
     assert not passing.content
 
 
+BROKEN: dict[str, tuple[Wire, bytes]] = {
+    "chat": ("chat", b"data: not json at all\n\n"),
+    "chat, early end": ("chat", b"data: [DONE]\n\n"),
+    "messages": ("messages", b"event: x\ndata: not json at all\n\n"),
+    "responses": ("responses", b"data: {not json\n\n"),
+    "responses, crlf": ("responses", b"data: {not json\r\n\r\n"),
+    "responses, overlooked": (
+        "responses",
+        b'event: error\ndata: {"type":"error","code":"server_error","message":"no"}\n\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_breaks_a_stream_is_told_as_one_failure(kit: Any, name: str, apart: bool) -> None:
+    wire, broken = BROKEN[name]
+    sound = kit.sse(kit.chat_chunk({"content": "x"}), named=False)
+    if wire == "messages":
+        sound = kit.messages_stream("x").split(b"event: content_block_stop")[0]
+    if wire == "responses":
+        sound = kit.sse({"type": "response.output_text.delta", "output_index": 0, "delta": "x"})
+    passing = leg(wire)
+    sent = b"".join(passing.feed(piece) for piece in ([sound, broken] if apart else [sound + broken]))
+    sent += passing.feed(b"data: more\n\n") + passing.eof()
+    assert passing.finished
+    assert passing.failure is not None
+    assert sent == sound + failure_frame(wire, passing.failure)
+
+
+@pytest.mark.parametrize("wire", ["messages", "chat", "responses"])
+def test_a_providers_own_failure_passes_as_it_is(kit: Any, wire: Wire) -> None:
+    sound = kit.sse(kit.chat_chunk({"content": "x"}), named=False)
+    error: dict[str, Any] = {"error": {"message": "no", "type": "server_error"}}
+    if wire == "messages":
+        sound = kit.messages_stream("x").split(b"event: content_block_stop")[0]
+        error = {"type": "error", **error}
+    if wire == "responses":
+        sound = kit.sse({"type": "response.output_text.delta", "output_index": 0, "delta": "x"})
+        error = {"type": "response.failed", "response": {"id": "r", "status": "failed", **error}}
+    told = kit.sse(error, named=wire != "chat")
+    passing = leg(wire)
+    assert passing.feed(sound + told + b"data: more\n\n") + passing.eof() == sound + told
+
+
 def test_a_frame_without_end_is_passed_on_at_last_instead_of_filling_memory() -> None:
     passing = leg("chat")
     out = b"".join(passing.feed(b"x" * 100_000) for _ in range(12))

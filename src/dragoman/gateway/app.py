@@ -163,8 +163,8 @@ class Gateway:
             self._log("error", "request_failed", id=incoming.id, kind=type(error).__name__, at=_place(error))
             if not incoming.status:
                 await send_refusal(send, incoming, _OURS)
-            else:
-                raise
+            # Else the answer stays without its end, and uvicorn closes the connection. To raise would make it
+            # print the error with its text.
         finally:
             self.open_requests -= 1
 

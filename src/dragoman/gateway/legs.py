@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -12,7 +12,7 @@ from dragoman.wire.errors import Failure
 from dragoman.wire.events import Delta, Event, Fail, Finish, Ping, Start, Usage
 from dragoman.wire.meter import UsageMeter
 from dragoman.wire.splice import ModelRewriter
-from dragoman.wire.sse import COMMENT_KEEP_ALIVE, data_frame, frame
+from dragoman.wire.sse import COMMENT_KEEP_ALIVE, SseReader, data_frame, frame
 from dragoman.wire.translate import StreamDecoder, StreamEncoder
 from dragoman.wire.turns import Wire
 
@@ -26,7 +26,16 @@ _CONTENT: dict[Wire, re.Pattern[bytes]] = {
     "messages": re.compile(rb'"content_block_'),
     "responses": re.compile(rb'"response\.(?:output_item|content_part|output_text|reasoning)'),
 }
+_FRAME_END = re.compile(rb"(?>\r\n|\n|\r){2}")
 _encode = msgspec.json.Encoder().encode
+
+
+class _Head(msgspec.Struct):
+    type: str | None = None
+    error: msgspec.Raw = msgspec.Raw()
+
+
+_head = msgspec.json.Decoder(_Head)
 
 
 class Leg(Protocol):
@@ -148,6 +157,8 @@ class PassThrough(_Meter):
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
+        if self.finished and self.failure is not None:
+            return b""
         if not self.finished:
             self._read_along(data)
             if self.failure is not None and not self.content:
@@ -155,6 +166,9 @@ class PassThrough(_Meter):
         if self._rewriter is not None:
             data = self._rewriter.feed(data)
         whole = self._held + data if self._held else data
+        if self.failure is not None:
+            self._held = b""
+            return self._ended_badly(whole, self.failure)
         if whole.endswith(b"\n\n"):
             self._held = b""
             return whole
@@ -184,6 +198,23 @@ class PassThrough(_Meter):
     def fail(self, failure: Failure) -> bytes:
         return failure_frame(self._wire, failure)
 
+    def _ended_badly(self, data: bytes, found: Failure) -> bytes:
+        """The frames up to the failure, and the failure as this wire's clients know it.
+
+        The provider's own error passes as it is. What is no event at all is left out, since SDKs break over
+        it, and so is the event `error` of Responses, which Codex 0.169 overlooks: it would ask again.
+        """
+        sound = 0
+        for end in _FRAME_END.finditer(data):
+            match _kind_of(self._wire, data[sound : end.end()]):
+                case "content":
+                    sound = end.end()
+                case "error":
+                    return data[: end.end()]
+                case "other":
+                    break
+        return data[:sound] + self.fail(found)
+
     def _read_along(self, data: bytes) -> None:
         self._meter.feed(data)
         if not self.content and _CONTENT[self._wire].search(data):
@@ -197,6 +228,27 @@ class PassThrough(_Meter):
         self.finished = meter.finished
         if meter.finish is not None:
             self.content = True
+
+
+def _kind_of(wire: Wire, whole: bytes) -> Literal["content", "error", "other"]:
+    """What a whole frame is to a client of this wire: a proper end in failure, or nothing it could read."""
+    for payload in SseReader().feed(whole):
+        try:
+            event = _head.decode(payload)
+        except (ValueError, RecursionError):
+            return "other"
+        match wire:
+            case "chat" if len(event.error) and bytes(event.error) != b"null":
+                return "error"
+            case "messages" if event.type == "error":
+                return "error"
+            case "responses" if event.type == "response.failed":
+                return "error"
+            case "responses" if event.type == "error":
+                return "other"
+            case _:
+                pass
+    return "content"
 
 
 def failure_frame(wire: Wire, failure: Failure) -> bytes:

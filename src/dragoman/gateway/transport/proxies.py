@@ -67,7 +67,7 @@ class ProxyRules:
         """The proxy for this origin, or None for a direct connection.
 
         Raises:
-            BadAddress: it would have to be a proxy that cannot be used. Going around it is not ours to decide.
+            BadAddress: it is a proxy that cannot be used, and going around it is not ours to decide.
         """
         if origin.direct or origin.socket is not None:
             return None
