@@ -130,6 +130,7 @@ def prepare(
     lock_fd = _take_lock(home)
     crashed = home.daemon_json.exists()
     home.daemon_json.unlink(missing_ok=True)
+    _settle_killed_applies(home, warn)
     gateway = config.gateway
     tcp = _bind_tcp(gateway.host, gateway.port, patience_s=_ORPHANS_LET_GO_S if crashed else 0.0)
     if not is_loopback(gateway.host):
@@ -209,6 +210,19 @@ def _child_argv(module: str, home: Home, options: ServeOptions) -> tuple[str, ..
     flags = {name: value for name, value in options.flags.items() if value is not None}
     python = (sys.executable, "-P", "-m", f"dragoman.daemon.{module}")
     return (*python, "--config", str(home.config_file), "--flags", json.dumps(flags))
+
+
+def _settle_killed_applies(home: Home, warn: Callable[[str], None]) -> None:
+    """Complete or take back what a killed apply left in a user's files; git is imported only for that."""
+    if not any((home.state / "journal").glob("*.json")):
+        return
+    from dragoman.workspace import recover
+
+    try:
+        for found in recover(home.state):
+            warn(f"an apply to {found.repository} had been killed: {found.outcome.replace('_', ' ')}")
+    except DragomanError as error:
+        warn(f"an apply had been killed and cannot be settled yet: {error.message}")
 
 
 def _take_lock(home: Home) -> int:
