@@ -159,7 +159,7 @@ class Gateway:
             await self._dispatch(incoming, scope, receive, send, door)
         except ClientLeft:
             pass
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the last stop: told as a kind and a place, never as a text
             self._log("error", "request_failed", id=incoming.id, kind=type(error).__name__, at=_place(error))
             if not incoming.status:
                 await send_refusal(send, incoming, _OURS)
