@@ -154,6 +154,13 @@ def test_where_a_sequence_is_cut_does_not_matter(parts: list[str]) -> None:
     assert whole.view() == pieces.view()
 
 
+def test_half_a_wide_character_does_not_end_the_bridge() -> None:
+    screen = Screen(10, 2)
+    screen.feed("漢字 ok\x1b[Hx\x1b[1;4Hy".encode())
+    # The left half of the first one, and the right half of the second, were painted over.
+    assert screen.view().lines == ("x 字y ok",)
+
+
 def test_an_unfinished_paste_mark_leaves_nothing_on_the_screen() -> None:
     screen = Screen(20, 3)
     for byte in b"\x1b[<1u\x1b[>4;2m\x1b[=5uok":

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 import uuid
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,12 @@ def main() -> int:
 
     try:
         service.run(stopped, [0])
+        log(f"told to end: {f'signal {told[0]}' if told else 'the launcher is gone'}")
+    except Exception as error:
+        # The text of an error may quote a prompt; its kind and place do not.
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        log(f"fault: {type(error).__name__} in {Path(at.filename).name}:{at.lineno}")
+        raise
     finally:
         service.close()
         session.ended_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -157,7 +157,7 @@ class RunningBridge:
             str(self._folder.path),
             str(self._folder.private),
         ]
-        handle = os.open(self._errors, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        handle = os.open(self._errors, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             return subprocess.Popen(
                 [*argv, "--resume"] if resume else argv,

@@ -74,7 +74,8 @@ class Screen:
     def view(self) -> View:
         """What can be seen now; the same object until something is fed."""
         if self._view is None:
-            lines = [str(line).rstrip() for line in self._screen.display]
+            buffer, cols = self._screen.buffer, range(self._screen.columns)
+            lines = [_row(buffer[y], cols).rstrip() for y in range(self._screen.lines)]
             while lines and not lines[-1]:
                 lines.pop()
             cursor = self._screen.cursor
@@ -84,3 +85,19 @@ class Screen:
     def _answer(self, text: str) -> None:
         if self._send is not None:
             self._send(text.encode())
+
+
+def _row(cells: Any, cols: range) -> str:
+    """One row as text.
+
+    pyte's own `display` raises an IndexError (0.8.2) where the left half of a wide character was overwritten
+    and its right half, an empty cell, is still there; a renderer that repaints only what changed does that.
+    """
+    out: list[str] = []
+    for x in cols:
+        data: str = cells[x].data
+        if data:
+            out.append(data)
+        elif not out or out[-1].isascii():
+            out.append(" ")
+    return "".join(out)
