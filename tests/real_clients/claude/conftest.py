@@ -66,13 +66,16 @@ class Claude:
             "TMPDIR": str(folder / "tmp"),
             "CLAUDE_CODE_TMPDIR": str(folder / "tmp"),
             "LANG": "C.UTF-8",
-            "ANTHROPIC_BASE_URL": bench.url,
-            "ANTHROPIC_AUTH_TOKEN": bench.token,
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
             "CLAUDE_CODE_MAX_RETRIES": "2",
             "DISABLE_AUTOUPDATER": "1",
         }
+        self.move_to(bench)
+
+    def move_to(self, bench: Any) -> None:
+        """Use another gateway from now on."""
+        self.env |= {"ANTHROPIC_BASE_URL": bench.url, "ANTHROPIC_AUTH_TOKEN": bench.token}
 
     def run(
         self, prompt: str, *options: str, model: str = "plain", tools: str = "Read,Edit,Write,Bash"

@@ -77,22 +77,3 @@ def test_an_answer_that_was_too_long_is_gone_on_with(claude, upstream):
     again = upstream.asked[1]
     assert "Once upon a time there was" in again.text
     assert "token limit" in again.text
-
-
-def test_a_session_is_taken_up_again_with_all_that_was_said(claude, upstream):
-    upstream.play(
-        [
-            {"think": "The word is needed later.", "seal": "c2VhbA=="},
-            {"call": "Bash", "args": {"command": "echo kept"}, "id": "call_1"},
-        ],
-        [{"say": "Noted."}],
-        [{"say": "It was “kept”."}],
-    )
-    first = claude.run("Remember the word.", model="thinker").assert_fine()
-    second = claude.run("What was it?", "--resume", first.session, model="thinker").assert_fine()
-    assert second.session == first.session
-    assert second.said == "It was “kept”."
-    after = upstream.asked[2]
-    assert after.thoughts == [("The word is needed later.", "" if upstream.wire == "chat" else "c2VhbA==")]
-    assert after.results == {"call_1": "kept"}
-    assert "Noted." in after.text

@@ -102,6 +102,26 @@ def test_a_call_of_an_mcp_tool_reaches_its_server(codex, upstream):
     assert done.said == ["It echoes."]
 
 
+def test_a_subagent_works_and_reports(codex, upstream):
+    """Its tools stand in a namespace, its requests come beside the main ones."""
+
+    def model(asked):
+        if "TASK: say beetroot" in json.dumps(asked.history[-1]) and not asked.results:
+            return [{"say": "beetroot"}]
+        if "call_1" not in asked.results:
+            return [{"call": "spawn_agent", "args": {"message": "TASK: say beetroot"}, "id": "call_1"}]
+        if "call_2" not in asked.results:
+            agent = json.loads(asked.results["call_1"])["agent_id"]
+            return [
+                {"call": "wait_agent", "args": {"targets": [agent], "timeout_ms": 30_000}, "id": "call_2"}
+            ]
+        return [{"say": asked.results["call_2"]}]
+
+    upstream.play_by(model)
+    done = codex.run("Use an agent.").assert_fine()
+    assert '"completed":"beetroot"' in done.said[-1]
+
+
 def test_reasoning_goes_back_to_the_upstream_unchanged(codex, upstream):
     thought, seal = "First I list the files;\n\nthen “I” read — carefully.", "c2VhbGVkIGJ5IHRoZSBtYWtlcg=="
     upstream.play(
