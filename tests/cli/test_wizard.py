@@ -135,3 +135,23 @@ def test_without_a_terminal_setup_alone_is_a_usage_error_and_writes_nothing(empt
     assert done.returncode == 2
     assert "say --write or --print" in done.stderr
     assert not empty_home.codex.exists()
+
+
+def test_a_provider_can_be_added_by_answering_what_is_missing(
+    empty_home: Any, at_terminal: Callable[..., Any]
+) -> None:
+    terminal = at_terminal("providers", "add")
+    terminal.expect("Provider, number or name [zai]")
+    assert "rehearsal" not in terminal.shown
+    terminal.type("deepseek")
+    terminal.expect("+[providers.deepseek]")
+    terminal.expect("Key of deepseek (not shown)")
+    terminal.type(SECRET)
+    terminal.expect("next: dragoman providers check deepseek")
+    assert terminal.end() == 0
+    assert SECRET not in terminal.shown
+    listed = json.loads(empty_home.dragoman("keys", "--json").stdout)
+    assert [row["place"] for row in listed["keys"]] == ["stored key deepseek"]
+    done = empty_home.dragoman("providers", "add")
+    assert done.returncode == 2
+    assert "name a preset: zai, " in done.stderr

@@ -156,7 +156,7 @@ def list_providers(context: click.Context, as_json: bool) -> None:
 
 
 @providers.command("add")
-@click.argument("preset")
+@click.argument("preset", required=False)
 @click.option("--name", help="What to call it (default: like the preset).")
 @click.option("--key-env", metavar="VARIABLE", help="The environment variable that holds its key.")
 @click.option("--default", "make_default", is_flag=True, help="Send unknown models there.")
@@ -164,16 +164,24 @@ def list_providers(context: click.Context, as_json: bool) -> None:
 @click.pass_context
 def add_provider(
     context: click.Context,
-    preset: str,
+    preset: str | None,
     name: str | None,
     key_env: str | None,
     make_default: bool,
     as_json: bool,
 ) -> None:
-    """Add a provider from a preset to dragoman.toml. Its key: dragoman keys set NAME."""
+    """Add a provider from a preset to dragoman.toml. At a terminal it asks what is missing."""
     from dragoman.catalog.presets import shipped_presets
     from dragoman.clients.setup_provider import plan_preset
 
+    as_json = as_json or bool(context.obj)
+    asked = preset is None and sys.stdin.isatty() and not as_json
+    if preset is None:
+        if not asked:
+            raise click.UsageError(f"name a preset: {', '.join(shipped_presets())}")
+        from dragoman.cli.wizard import choose_preset
+
+        preset = choose_preset(os.environ, {}, embedded=False)
     if preset not in shipped_presets():
         hint = f"presets: {', '.join(shipped_presets())}; any other endpoint: a table in dragoman.toml"
         raise ProviderUnknown(f"no such preset: {preset}", hint=hint)
@@ -182,13 +190,28 @@ def add_provider(
     edit = plan_preset(home, preset, name=added, key_env=key_env, make_default=make_default)
     edit.run()
     diff = edit.diff
-    if as_json or context.obj:
+    if as_json:
         show_json({"name": added, "file": str(home.config_file), "diff": list(diff)})
         return
     click.echo(f"{home.config_file}  {'written' if diff else 'unchanged'}")
     for line in diff:
         click.echo(f"  {line}")
-    click.echo(f"  next: dragoman keys set {added}")
+    if asked and shipped_presets()[preset].key_env is not None:
+        _ask_and_keep_key(home, added)
+    else:
+        click.echo(f"  next: dragoman keys set {added}")
+
+
+def _ask_and_keep_key(home: Home, provider: str) -> None:
+    from dragoman.cli.wizard import ask_key
+    from dragoman.config.secrets import find_keys, store_key
+
+    found = find_keys(_loaded()[2].upstreams[provider].keys, os.environ, home)
+    if found:
+        click.echo(f"its key: {', '.join(key.place for key in found)}")
+        return
+    store_key(home, provider, ask_key(provider))
+    click.echo(f"  next: dragoman providers check {provider}")
 
 
 @providers.command("check")

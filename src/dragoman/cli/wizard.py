@@ -98,16 +98,18 @@ def run_wizard(home: Home, env: Mapping[str, str], command: str, *, show: Show, 
     return code
 
 
-def choose_preset(env: Mapping[str, str], configured: Mapping[str, str]) -> str:
+def choose_preset(env: Mapping[str, str], configured: Mapping[str, str], *, embedded: bool = True) -> str:
     """Ask for a provider by number or name: those configured, then what could be added.
 
     Args:
         env: a preset whose key is there is proposed.
         configured: name -> title of the providers there are.
+        embedded: whether the embedded model can be chosen too.
     """
     presets = shipped_presets()
     titles = {**configured, **{n: p.title for n, p in presets.items() if n not in configured}}
-    titles[REHEARSAL] = _EMBEDDED_TITLE
+    if embedded:
+        titles[REHEARSAL] = _EMBEDDED_TITLE
     with_key = (name for name, preset in presets.items() if preset.key_env and env.get(preset.key_env))
     proposed = next(iter(configured), None) or next(with_key, None) or next(iter(titles))
     click.echo("Who shall answer?")
