@@ -98,7 +98,6 @@ def test_an_error_before_any_content_is_held_back_for_another_to_be_asked(kit: A
 
 BROKEN: dict[str, tuple[Wire, bytes]] = {
     "chat": ("chat", b"data: not json at all\n\n"),
-    "chat, early end": ("chat", b"data: [DONE]\n\n"),
     "messages": ("messages", b"event: x\ndata: not json at all\n\n"),
     "responses": ("responses", b"data: {not json\n\n"),
     "responses, crlf": ("responses", b"data: {not json\r\n\r\n"),

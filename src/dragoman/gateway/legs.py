@@ -183,6 +183,8 @@ class PassThrough(_Meter):
         return whole[:end]
 
     def eof(self) -> bytes:
+        if self.finished and self.failure is not None:
+            return b""
         if not self.finished:
             self._meter.eof()
             self._take()
