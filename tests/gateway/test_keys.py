@@ -87,6 +87,32 @@ def test_rest_grows_with_each_refusal_and_ends_with_success(tmp_path: Path) -> N
     asyncio.run(run())
 
 
+def test_requests_refused_together_are_one_strike(tmp_path: Path) -> None:
+    found = states(tmp_path)
+    (key,) = keys("a")
+    for _ in range(20):
+        found.failed(key, refused("rate"))
+    assert found.resting(key) == 5
+
+
+def test_nobody_waits_long_for_a_key_that_is_refused_again_and_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        found = KeyStates(tmp_path / "slots", clock=loop.time, wall=lambda: 1_700_000_000.0)
+        ring = keys("a")
+        found.failed(ring[0], refused("rate", retry_after_s=0.2))
+        waiting = asyncio.create_task(found.lease(ring))
+        began = loop.time()
+        while not waiting.done() and loop.time() < began + 5:
+            await asyncio.sleep(0.05)
+            # Others are refused meanwhile, and each time the rest is a short one.
+            found.failed(ring[0], refused("rate", retry_after_s=0.2 if loop.time() < began + 1 else 9.5))
+        with pytest.raises(KeysExhausted):
+            await waiting
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     "code",
     ["invalid", "context", "too_large", "filtered", "not_found", "overloaded", "upstream", "permission"],

@@ -26,7 +26,8 @@ _AUTH_S = 60.0
 _QUOTA_S = 900.0
 # One question a day costs nothing, and plans are changed, topped up or misdated.
 _MAX_REST_S = 86_400.0
-_PATIENT_S = 30.0
+# For a longer rest the client is told to come back: it shows that to its user, silence shows nothing.
+_PATIENT_S = 10.0
 _POLL_S = 0.1
 _MAX_SESSIONS = 4096
 
@@ -142,7 +143,8 @@ class KeyStates:
         Raises:
             KeysExhausted: all rest for long, or none came free in time.
         """
-        deadline = self._clock() + self._queue_s
+        began = self._clock()
+        deadline = began + self._queue_s
         while True:
             candidates = self._ready(keys, session, spare)
             for key in candidates:
@@ -155,7 +157,8 @@ class KeyStates:
                 self._used[key.id] = self._turn
                 self._remember(key, session)
                 return Lease(key, self, slot)
-            wait_s = self._wait_s(keys, spare, busy=bool(candidates))
+            patience_s = min(_PATIENT_S, self._queue_s) - (self._clock() - began)
+            wait_s = self._wait_s(keys, spare, busy=bool(candidates), patience_s=patience_s)
             if self._clock() + wait_s > deadline:
                 raise KeysExhausted(self._busy(keys[0].provider))
             await self._wait(keys[0].provider, wait_s)
@@ -169,8 +172,11 @@ class KeyStates:
         if found.code not in KEY_FAILURES:
             return
         old = self._rests.get(key.id)
-        strikes = old.strikes + 1 if old is not None else 1
-        self._rests[key.id] = _Rest(self._clock() + self._rest_s(found, strikes), found, strikes)
+        now = self._clock()
+        strikes = old.strikes if old is not None else 0
+        if old is None or old.until <= now:
+            strikes += 1  # refusals of what was already under way are no further strikes
+        self._rests[key.id] = _Rest(now + self._rest_s(found, strikes), found, strikes)
 
     def resting(self, key: Key) -> float:
         """Seconds a key still rests; 0 when it may be used."""
@@ -196,7 +202,9 @@ class KeyStates:
         # The session's own key first, then the one whose last use is longest ago.
         return sorted(ready, key=lambda key: (key.id != own, self._used.get(key.id, 0)))
 
-    def _wait_s(self, keys: tuple[Key, ...], spare: frozenset[str], *, busy: bool) -> float:
+    def _wait_s(
+        self, keys: tuple[Key, ...], spare: frozenset[str], *, busy: bool, patience_s: float
+    ) -> float:
         """How long to wait before looking again."""
         if busy:
             return _POLL_S
@@ -204,7 +212,7 @@ class KeyStates:
         if not left:
             raise KeysExhausted(self._resting(keys))
         soonest = min(self.resting(key) for key in left)
-        if soonest > min(_PATIENT_S, self._queue_s):
+        if soonest > patience_s:
             raise KeysExhausted(self._resting(left))
         return max(soonest, 0.01)
 
