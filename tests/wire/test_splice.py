@@ -23,6 +23,7 @@ from dragoman.wire.turns import Wire
         (b'{"t":"\\"model\\":\\"a\\"","model":"a"}', b'{"t":"\\"model\\":\\"a\\"","model":"new"}'),
         (b'{"l":[{"model":"a"}],"mod\\u0065l":"a"}', b'{"l":[{"model":"a"}],"mod\\u0065l":"new"}'),
         (b'{"model":"a","model":"b"}', b'{"model":"new","model":"new"}'),
+        (b'{"a":{"model":"x"},"mod\\u0065l":"a"}', b'{"a":{"model":"x"},"mod\\u0065l":"new"}'),
         (b'{"x":"model","model":"a"}', b'{"x":"model","model":"new"}'),
         (b'{"model":"caf\\u00e9 \\"q\\""}', b'{"model":"new"}'),
     ],

@@ -55,7 +55,7 @@ def needs_check(wire: Wire, body: bytes, dialect: Dialect, limits: Limits | None
         checked = dialect.checked
     return (
         checked
-        or ENVELOPE_MARK in body
+        or (wire != "chat" and ENVELOPE_MARK in body)
         or (wire == "responses" and has_compaction(body, dialect))
         or (limits is not None and _unreadable(wire, body, limits))
     )

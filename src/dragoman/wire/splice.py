@@ -11,14 +11,11 @@ from dragoman.wire.turns import Wire
 
 _MEMBER = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
+_KEY = re.compile(rb'[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
 _KEY_END = re.compile(rb"\s*:\s*")
+_SPACE = re.compile(rb"\s*")
 
-
-class _Model(msgspec.Struct):
-    model: msgspec.Raw
-
-
-_model = msgspec.json.Decoder(_Model)
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def splice_model(body: bytes, model: str) -> bytes:
@@ -30,24 +27,41 @@ def splice_model(body: bytes, model: str) -> bytes:
     """
     new = msgspec.json.encode(model)
     members = list(_MEMBER.finditer(body))
-    escaped_key = b"\\u006" in body  # `m`, `o`, `d`, `e` and `l` may be spelled so
-    if len(members) == 1 and not escaped_key and members[0][1] == _spelled(body):
-        start, end = members[0].span(1)
-        return body[:start] + new + body[end:]
+    # Nearly every client names the model first; anywhere else it might be a key of something inside.
+    is_first = len(members) == 1 and body[: members[0].start()].strip() == b"{"
+    spans = [members[0].span(1)] if is_first else _walk(body) or _top_level(body)
     out: list[bytes] = []
     done = 0
-    for start, end in _top_level(body):
+    for start, end in spans:
         out += (body[done:start], new)
         done = end
     out.append(body[done:])
     return b"".join(out)
 
 
-def _spelled(body: bytes) -> bytes | None:
+def _walk(body: bytes) -> list[tuple[int, int]] | None:
+    """Where the value of the top-level `model` stands, found by stepping over the other fields; None when a
+    field stands there twice."""
     try:
-        return bytes(_model.decode(body).model)
+        fields = _fields.decode(body)
     except (ValueError, RecursionError):
         return None
+    place = _space_end(body, 0)
+    found: list[tuple[int, int]] = []
+    for name, value in fields.items():
+        key = _KEY.match(body, place)
+        if key is None or msgspec.json.decode(key[1]) != name:
+            return None
+        end = key.end() + len(value)
+        if name == "model":
+            found.append((key.end(), end))
+        place = _space_end(body, end)
+    return found if body[place : place + 1] == b"}" else None
+
+
+def _space_end(body: bytes, place: int) -> int:
+    found = _SPACE.match(body, place)
+    return found.end() if found else place
 
 
 def _top_level(body: bytes) -> list[tuple[int, int]]:
