@@ -8,6 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from dragoman.cli.doctor import doctor
+from dragoman.clients.checks import check_clients
+from dragoman.clients.claude_code import ClaudeCode, ClaudeFeatures
+from dragoman.config.schema import Config
 
 
 @pytest.fixture
@@ -106,3 +109,15 @@ def test_clients_that_lead_elsewhere_or_lose_to_the_shell_are_named(
     assert found["setup.codex"]["fix"] == "dragoman setup --write"
     assert found["setup.claude"]["verdict"] == "ok"
     assert "ANTHROPIC_API_KEY in your shell" in found["setup.shell"]["text"]
+
+
+def test_the_clients_are_told_with_version_and_features(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    features = ClaudeFeatures(
+        safe_mode=True, permission_prompts=True, manual_mode=False, scrub_needs_bubblewrap=False
+    )
+    there = ClaudeCode(Path("/bin/claude"), "path", (2, 1, 329), features, ("/opt/claude is broken",))
+    monkeypatch.setattr("dragoman.clients.checks.find_claude_code", lambda *_: there)
+    monkeypatch.setenv("PATH", "/nowhere")
+    found = {finding.name: finding for finding in check_clients({}, Config())}
+    assert found["claude"].text == "2.1.329 at /bin/claude"
+    assert found["claude"].details == ("understands: safe mode, permission prompts", "/opt/claude is broken")

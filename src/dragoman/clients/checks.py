@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -136,8 +136,9 @@ def check_clients(env: Mapping[str, str], config: Config) -> Iterator[Finding]:
         yield Finding("codex", "warn", error.message, error.hint)
     try:
         claude = find_claude_code(config.clients.claude, env)
-        version = ".".join(map(str, claude.version))
-        yield Finding("claude", "ok", f"{version} at {claude.path}", details=claude.passed_over)
+        understood = [name.replace("_", " ") for name, there in asdict(claude.features).items() if there]
+        details = (f"understands: {', '.join(understood) or 'nothing beyond the least'}", *claude.passed_over)
+        yield Finding("claude", "ok", f"{claude.version_text} at {claude.path}", details=details)
     except DragomanError as error:
         yield Finding("claude", "warn", error.message, error.hint)
 
