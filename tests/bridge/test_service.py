@@ -13,7 +13,8 @@ import pytest
 
 from dragoman.bridge.hooks import BackgroundTask, Hook
 from dragoman.bridge.mailbox import Mailbox
-from dragoman.bridge.service import BridgeService, Parts, Start
+from dragoman.bridge.parts import Parts, Start
+from dragoman.bridge.service import BridgeService
 from dragoman.bridge.timing import ScreenTiming
 from dragoman.bridge.transcript import Transcript
 

@@ -20,7 +20,8 @@ from dragoman.bridge.asciicast import Recorder
 from dragoman.bridge.attach import AttachServer
 from dragoman.bridge.hooks import HookInbox, install_hooks
 from dragoman.bridge.mailbox import Mailbox
-from dragoman.bridge.service import BridgeService, Parts, Start
+from dragoman.bridge.parts import Parts, Start
+from dragoman.bridge.service import BridgeService
 from dragoman.bridge.session import SessionFolder, read_plan
 from dragoman.bridge.terminal import PtyTerminal
 from dragoman.bridge.transcript import Transcript, transcript_file

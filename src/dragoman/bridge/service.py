@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import select
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-import msgspec
+from typing import Any
 
 from dragoman.bridge import timing
-from dragoman.bridge.asciicast import Recorder
 from dragoman.bridge.attach import AttachServer
 from dragoman.bridge.detector import Round, Seen, exit_words
-from dragoman.bridge.hooks import Hook
-from dragoman.bridge.mailbox import Mailbox, Request
+from dragoman.bridge.mailbox import Request
 from dragoman.bridge.outcome import Outcome, Status
+from dragoman.bridge.parts import Parts, Start
 from dragoman.bridge.reading import find_dialog, is_busy, is_ready
+from dragoman.bridge.results import as_result, question_on
 from dragoman.bridge.rounds import Hands, Steps, pressing, sending
 from dragoman.bridge.screen import Screen, View
-from dragoman.bridge.terminal import Terminal
-from dragoman.bridge.timing import ScreenTiming
-from dragoman.bridge.transcript import Record, Transcript
+from dragoman.bridge.transcript import Record
 
 # After a crash a session is taken up again, but one that crashes at once is not tried for ever.
 _MAX_RESUMES = 3
@@ -35,49 +30,6 @@ _MAX_STREAM_BYTES = 1 << 20
 _STATE_EVERY_S = 1.0
 # Ends of a `cc-send` that left the terminal as it was.
 _NOT_TYPED = (Status.BUSY, Status.NOT_SUBMITTED, Status.NEEDS_PERMISSION)
-
-
-Start = Literal["first", "resume", "fresh"]
-
-
-class HookSource(Protocol):
-    """Where hooks come from."""
-
-    seen_any: bool
-
-    def take(self) -> list[Hook]:
-        """New ones."""
-        ...
-
-
-@dataclass
-class Parts:
-    """Everything a bridge works with; tests pass their own.
-
-    Attributes:
-        start: starts Claude Code: for the first time, with the same conversation, or with a new one.
-        mailbox: where requests lie.
-        hooks: what Claude Code says.
-        transcript: what it writes.
-        cols, rows: size of the terminal.
-        screen: times of the screen fallback.
-        log: one line about what happened; no prompt, no answer.
-        started: told the process id of each Claude Code.
-        recorder: keeps the terminal, or None.
-        clock: seconds, monotonic.
-    """
-
-    start: Callable[[Start], Terminal]
-    mailbox: Mailbox
-    hooks: HookSource
-    transcript: Transcript
-    cols: int
-    rows: int
-    screen: ScreenTiming
-    log: Callable[[str], None]
-    started: Callable[[int | None], None] = lambda pid: None
-    recorder: Recorder | None = None
-    clock: Callable[[], float] = time.monotonic
 
 
 @dataclass
@@ -274,7 +226,7 @@ class BridgeService:
             if seen.now - self._ready_since < wait_s:
                 return
             self._status = Status.NEEDS_PERMISSION if dialog else "ready"
-            self._last = _question(seen) if dialog else {}
+            self._last = question_on(seen) if dialog else {}
             self._parts.log(f"{self._status} after {seen.now - self._start_at:.1f} s")
         elif seen.now - self._start_at > timing.START_LIMIT_S:
             self._status = Status.FAILED
@@ -374,7 +326,7 @@ class BridgeService:
             return False
         outcome = self._late.observe(seen)
         if outcome is not None:
-            self._finished, self._late = _as_result(outcome), None
+            self._finished, self._late = as_result(outcome), None
             self._parts.log(f"late {outcome.status} by {outcome.source}")
             if self._work is None:
                 self._status = outcome.status
@@ -400,7 +352,7 @@ class BridgeService:
     def _answer(self, outcome: Outcome) -> None:
         work = self._work
         assert work is not None
-        result = _as_result(outcome)
+        result = as_result(outcome)
         if outcome.status is Status.EXITED and (outcome.exit_code or 0) != 0:
             result["error"] = f"{outcome.error}; the next cc-send takes the same conversation up again"
         if work.fresh:
@@ -465,20 +417,3 @@ class BridgeService:
     def _same(self, state: dict[str, Any]) -> bool:
         # What flickers is told once a second; what somebody waits for is told at once.
         return all(state.get(key) == self._told_state.get(key) for key in ("status", "request", "cc_pid"))
-
-
-def _as_result(outcome: Outcome) -> dict[str, Any]:
-    result: dict[str, Any] = msgspec.to_builtins(outcome)
-    if outcome.options:
-        result["suggested_keys"] = list(outcome.suggested_keys)
-    return result
-
-
-def _question(seen: Seen) -> dict[str, Any]:
-    dialog = find_dialog(seen.view)
-    if dialog is None:
-        return {}
-    return {
-        "question": dialog.text,
-        "options": [{"key": option.key, "label": option.label} for option in dialog.options],
-    }
