@@ -1,4 +1,4 @@
-# Thin wrappers around the lines README.md shows. Everything stays inside the checkout (.venv, .demo),
+# Thin wrappers around the lines README.md shows. Everything is installed inside the checkout (.venv),
 # except that `make test` may install system packages; it names them first (see scripts/system-packages).
 PYTHON ?= python3
 VENV := .venv
@@ -38,4 +38,4 @@ pins:
 	scripts/pins
 
 clean:
-	rm -rf $(VENV) .demo .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build

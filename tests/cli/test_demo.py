@@ -15,6 +15,8 @@ from typing import IO
 import psutil
 import pytest
 
+from dragoman.cli.demo.stage import _open_folder, sweep  # pyright: ignore[reportPrivateUsage]
+
 COMMAND = [sys.executable, "-m", "dragoman.cli.main", "demo"]
 
 
@@ -42,7 +44,7 @@ def _assert_nothing_left(tmp_path: Path) -> None:
     while left := _mine(tmp_path):
         assert time.monotonic() < deadline, f"still running: {[process.cmdline() for process in left]}"
         time.sleep(0.05)
-    assert list((tmp_path / "home" / "state" / "demo").iterdir()) == []
+    assert not (tmp_path / "home" / "state" / "demo").exists()
 
 
 @pytest.fixture
@@ -106,10 +108,11 @@ def test_a_packet_is_delegated_proved_and_applied_over_both_wires(
         assert model["gateway_ms"] < model["total_ms"]
     assert told["plays"][0]["patch"] == told["plays"][1]["patch"]
     _assert_nothing_left(tmp_path)
+    assert not (tmp_path / "home").exists()
 
 
 @pytest.mark.real_client
-@pytest.mark.parametrize("moment", ["Play 1", "before", "worker", "Edit", "after"])
+@pytest.mark.parametrize("moment", ["Play 1", "before", "worker", "Edit", "after", "Ledger"])
 def test_ctrl_c_at_any_moment_leaves_nothing_behind(
     started: Callable[..., subprocess.Popen[str]], tmp_path: Path, moment: str
 ) -> None:
@@ -146,6 +149,31 @@ def test_a_killed_demo_is_cleared_away_by_the_next_one(
     output, _ = started().communicate(timeout=90)
     assert "nothing left behind" in output
     _assert_nothing_left(tmp_path)
+
+
+@pytest.mark.real_client
+def test_an_output_nobody_reads_any_more_fails_the_demo(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = started()
+    _read_until(process.stdout, "Play 1")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.wait(timeout=30) == 1
+    _assert_nothing_left(tmp_path)
+
+
+def test_two_demos_that_start_at_once_do_not_take_each_other_for_left_behind(tmp_path: Path) -> None:
+    base = tmp_path / "demo"
+    folder, lock = _open_folder(base)
+    (base / ".draft").mkdir()
+    (base / "dead").mkdir()
+    sweep(base)
+    assert sorted(base.iterdir()) == [base / ".draft", folder]
+    os.utime(base / ".draft", (0, 0))
+    lock.release()
+    sweep(base)
+    assert list(base.iterdir()) == []
 
 
 def _refusal(env: dict[str, str], *words: str) -> tuple[int, str]:

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from dragoman.cli import main
 from dragoman.cli.interruptions import Interruptions
 
 
@@ -14,7 +15,7 @@ def _press(number: int = signal.SIGINT) -> None:
     os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_the_first_signal_interrupts(number: int) -> None:
     with pytest.raises(KeyboardInterrupt), Interruptions().handled():
         _press(number)
@@ -45,6 +46,32 @@ def test_a_held_step_is_finished_before_the_interruption() -> None:
     with pytest.raises(KeyboardInterrupt), interruptions.handled():
         step()
     assert finished
+
+
+def test_a_held_step_says_at_once_that_the_key_was_heard(capfd: pytest.CaptureFixture[str]) -> None:
+    interruptions = Interruptions()
+    said: list[str] = []
+
+    def step() -> None:
+        with interruptions.held():
+            _press()
+            _press()
+            said.append(capfd.readouterr().err)
+
+    with pytest.raises(KeyboardInterrupt), interruptions.handled():
+        step()
+    assert said == ["\ncleaning up; one moment\n"]
+
+
+def test_an_interruption_while_modules_are_read_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "_run", interrupted)
+    assert main.run(["status"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_handlers_are_what_they_were_afterwards() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import sys
 from collections.abc import Iterator
 from types import FrameType
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_STDERR = 2
 
 
 class Interruptions:
-    """Turns the first SIGINT, SIGTERM or SIGHUP into a `KeyboardInterrupt` and passes over the rest.
+    """Turns the first SIGINT, SIGTERM, SIGHUP or SIGQUIT into a `KeyboardInterrupt` and passes over the rest.
 
     What runs after it is the clean-up, which a second key press must not cut short.
     """
@@ -42,17 +43,16 @@ class Interruptions:
             self._held -= 1
         if self._pending and not self._held:
             self._pending = False
-            self._interrupt()
+            raise KeyboardInterrupt
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._interrupted:
             return
+        self._interrupted = True
+        # Past Python's own buffers, which may be in the middle of a write; and the terminal may be gone.
+        with contextlib.suppress(OSError):
+            os.write(_STDERR, b"\ncleaning up; one moment\n")
         if self._held:
             self._pending = True
             return
-        self._interrupt()
-
-    def _interrupt(self) -> None:
-        self._interrupted = True
-        print("\ncleaning up; one moment", file=sys.stderr, flush=True)
         raise KeyboardInterrupt

@@ -7,6 +7,7 @@ interpreter, and a command pays only for its own room. Commands live one file a 
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(words: list[str]) -> int:
     """Run one command; return its exit code. Errors are printed, never raised."""
+    try:
+        return _run(words)
+    except KeyboardInterrupt:  # also while the modules a command needs are still being read
+        return _interrupted()
+
+
+def _run(words: list[str]) -> int:
     import click
 
     from dragoman.cli.commands import program
@@ -50,8 +58,6 @@ def run(words: list[str]) -> int:
 
         show_error(error, as_json="--json" in words)
         return error.exit_code
-    except KeyboardInterrupt:
-        return _interrupted()
     except BrokenPipeError:
         # The reader of our output left (`dragoman … | head`); there is nobody to tell.
         sys.stderr.close()
@@ -60,7 +66,8 @@ def run(words: list[str]) -> int:
 
 
 def _interrupted() -> int:
-    print("interrupted", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a closed terminal interrupts too, and cannot be told
+        print("interrupted", file=sys.stderr)
     return ExitCode.INTERRUPTED
 
 

@@ -123,7 +123,7 @@ def _delegate(
     if result["status"] != "success":
         raise DemoFailed(
             f"the run over {wire} ended as {result['status']}: {result.get('error') or 'no reason given'}",
-            hint=result.get("next") or "dragoman demo --keep, then look at the run folder",
+            hint=result.get("next") or "run the demo again, or dragoman doctor to look at this machine",
         )
     return result
 

@@ -35,6 +35,9 @@ from dragoman.process.tree import end_tree, run_marker
 _MODEL_READY_S = 15.0
 # A cancelled run has everything dead within ten seconds of grace and one more.
 _RUN_END_S = 12.0
+# A folder bears a draft's name until it is locked, which takes milliseconds.
+_DRAFT = "."
+_DRAFT_S = 60.0
 _CONFIG = """\
 [gateway]
 port = {port}
@@ -141,19 +144,15 @@ def set_stage(env: Mapping[str, str], interruptions: Interruptions, *, scenario:
         DemoFailed: the embedded model or the daemon does not come up.
     """
     base = resolve_home(env).state / "demo"
+    missing = [folder for folder in (base, *base.parents) if not folder.exists()]
+    undo = contextlib.ExitStack()
     try:
-        ensure_private_folder(base)
-    except OSError as error:
-        raise unwritable(base, error) from None
-    sweep(base)
-    folder = base / uuid.uuid4().hex[:8]
-    with contextlib.ExitStack() as undo:
         with interruptions.held():
-            folder.mkdir(mode=0o700)
-            undo.callback(_remove, folder)
-            lock = FileLock(folder / "lock", note="demo")
-            lock.acquire()
+            undo.callback(_remove_empty, missing or [base])
+            folder, lock = _open_folder(base)
+            undo.callback(_clear, folder)
             undo.callback(lock.release)
+        sweep(base)
         own_env = {**env, HOME_VARIABLE: str(folder / "home")}
         home = resolve_home(own_env)
         home.ensure()
@@ -170,18 +169,50 @@ def set_stage(env: Mapping[str, str], interruptions: Interruptions, *, scenario:
         stage = Stage(folder, home, own_env, provider_url, daemon, interruptions)
         undo.callback(_end_runs, stage.runs)
         yield stage
+    finally:
+        # Held: a key pressed while a finished demo is taken down must not leave half of it standing.
+        with interruptions.held():
+            undo.close()
 
 
 def sweep(base: Path) -> None:
     """Take down what demos that were killed left behind: their daemon, their runs, their folder."""
     for folder in base.iterdir():
-        if not folder.is_dir() or is_locked(folder / "lock"):
+        if not folder.is_dir() or is_locked(folder / "lock") or _is_being_made(folder):
             continue
-        home = resolve_home({HOME_VARIABLE: str(folder / "home")})
+        home = _home_in(folder)
         _stop_daemon(home)
         for run in home.runs.glob("*"):
             end_tree(None, grace_s=1.0, marker=run_marker(run.name))
-        _remove(folder)
+        _clear(folder)
+
+
+def _open_folder(base: Path) -> tuple[Path, FileLock]:
+    """Make this demo's folder; it is locked before another demo can take it for left behind."""
+    name = uuid.uuid4().hex[:8]
+    draft = base / f"{_DRAFT}{name}"
+    try:
+        while True:
+            ensure_private_folder(base)
+            with contextlib.suppress(FileNotFoundError):  # another demo ended and took the empty base along
+                draft.mkdir(mode=0o700)
+                break
+    except OSError as error:
+        raise unwritable(base, error) from None
+    lock = FileLock(draft / "lock", note="demo")
+    lock.acquire()
+    return draft.rename(base / name), lock
+
+
+def _is_being_made(folder: Path) -> bool:
+    try:
+        return folder.name.startswith(_DRAFT) and time.time() - folder.stat().st_mtime < _DRAFT_S
+    except OSError:
+        return True  # it has got its name meanwhile
+
+
+def _home_in(folder: Path) -> Home:
+    return resolve_home({HOME_VARIABLE: str(folder / "home")})
 
 
 def end_run(run: StartedRun) -> None:
@@ -207,6 +238,19 @@ def _end_runs(runs: list[StartedRun]) -> None:
 def _stop_daemon(home: Home) -> None:
     with contextlib.suppress(DragomanError):
         stop_daemon(home, now=True)
+
+
+def _clear(folder: Path) -> None:
+    """Remove a demo's folder, and its sockets where a long path had put them elsewhere."""
+    _remove(_home_in(folder).short_sockets)
+    _remove(folder)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove folders, innermost first, as long as nothing else has come to live in them."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _remove(folder: Path) -> None:
@@ -257,9 +301,7 @@ def _address(process: subprocess.Popen[bytes]) -> str:
     line = process.stdout.readline().decode() if ready else ""
     words = line.split()
     if not line.startswith("listening on ") or len(words) < 3:
-        raise DemoFailed(
-            "the embedded model did not start", hint="dragoman demo --json, and see state/demo for its log"
-        )
+        raise DemoFailed("the embedded model did not start", hint="python -m dragoman.rehearsal, to see why")
     return words[2]
 
 
