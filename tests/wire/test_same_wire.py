@@ -135,6 +135,14 @@ def test_fields_a_provider_refuses_are_stripped_and_unknown_ones_stay() -> None:
     assert body["metadata"] == {"user_id": "u"}
 
 
+@pytest.mark.parametrize("odd", [b"\\ud83d", b"a\nb", b"\xff"])
+def test_a_body_no_strict_reader_takes_is_checked_all_the_same(odd: bytes) -> None:
+    dialect = Dialect(realm="z", checked=True, strip_fields=frozenset({"context_management"}))
+    asked = b'{"model":"m","max_tokens":9,"context_management":{},"messages":[{"role":"user","content":"'
+    body = sent(forward(asked + odd + b'"}]}', dialect))
+    assert "context_management" not in body
+
+
 def test_blocks_nobody_here_knows_survive_being_written_anew() -> None:
     block = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": 1.0}}
     thinking = {"type": "thinking", "thinking": "T", "signature": ""}

@@ -78,7 +78,11 @@ def _unreadable(wire: Wire, body: bytes, limits: Limits) -> bool:
 
 
 def top_level_fields(body: bytes) -> frozenset[str]:
-    """The names of a body's own fields."""
+    """The names of a body's own fields.
+
+    Args:
+        body: strict JSON, as `Request.body` is.
+    """
     return frozenset(_fields.decode(body))
 
 

@@ -288,7 +288,7 @@ def forward_request(
         recall=recall,
     )
     must_change = (
-        (dialect.strip_fields and dialect.strip_fields & top_level_fields(body))
+        (dialect.strip_fields and dialect.strip_fields & top_level_fields(request.body))
         or (wire == "messages" and has_odd_ids(request, body))
         or (wire == "responses" and has_compaction(body, dialect))
     )

@@ -10,6 +10,9 @@ import re
 
 import msgspec
 
+from dragoman.wire.errors import BadRequest
+from dragoman.wire.reading import NotJson, mended, read
+
 PRIVATE_FIELDS = ("client_metadata",)
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -20,12 +23,20 @@ _COMMA_BEFORE = re.compile(rb",\s*\Z")
 def without_private_fields(body: bytes) -> bytes:
     """`body` without the fields of `PRIVATE_FIELDS`; every other byte stays.
 
+    A body that only a lenient reader takes (a lone surrogate, a raw line break) is mended on the way.
+
     Args:
-        body: a Responses request that has been read before.
+        body: a Responses request.
+
+    Raises:
+        BadRequest: it cannot be read at all.
     """
     for name in PRIVATE_FIELDS:
         if b'"' + name.encode() + b'"' in body:
-            body = _without(body, name)
+            try:
+                body = _without(body, name)
+            except NotJson:
+                body = _without(mended(body), name)
     return body
 
 
@@ -40,7 +51,7 @@ def _without(body: bytes, name: str) -> bytes:
         try:
             if _spelled(cut) == fields:  # the member itself, not its like inside another value
                 return cut
-        except msgspec.DecodeError:
+        except BadRequest:
             continue
     return body
 
@@ -54,4 +65,4 @@ def _cut(body: bytes, start: int, end: int) -> bytes:
 
 
 def _spelled(body: bytes) -> dict[str, bytes]:
-    return {name: bytes(value) for name, value in _fields.decode(body).items()}
+    return {name: bytes(value) for name, value in read(_fields, body).items()}
