@@ -143,6 +143,18 @@ def test_a_body_no_strict_reader_takes_is_checked_all_the_same(odd: bytes) -> No
     assert "context_management" not in body
 
 
+@pytest.mark.parametrize("by_default", [False, True])
+def test_a_provider_that_thinks_by_default_is_told_when_it_need_not(by_default: bool) -> None:
+    dialect = Dialect(realm="z", checked=True, thinking_key="thinking", thinks_by_default=by_default)
+    found = forward(conversation(), dialect)
+    if by_default:
+        assert sent(found)["thinking"] == {"type": "disabled"}
+    else:
+        assert found.shims == ()
+    asked = conversation(thinking={"type": "disabled"})
+    assert forward(asked, dialect).shims == ()
+
+
 def test_blocks_nobody_here_knows_survive_being_written_anew() -> None:
     block = {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"q": 1.0}}
     thinking = {"type": "thinking", "thinking": "T", "signature": ""}

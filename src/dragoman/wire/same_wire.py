@@ -105,6 +105,16 @@ def has_odd_ids(request: Request, body: bytes) -> bool:
     return bool(wanted) and not wanted.issubset(_ID.findall(body))
 
 
+def thinks_unasked(request: Request, encoded: bytes) -> bool:
+    """Whether a provider that thinks by default has to be told that a Messages client wants no thinking. The
+    protocol says so by silence, so that both readings mean the same."""
+    return (
+        request.thinking.mode == "off"
+        and "thinking" in top_level_fields(encoded)
+        and "thinking" not in top_level_fields(request.body)
+    )
+
+
 def _comparable(request: Request) -> Request:
     return msgspec.structs.replace(
         request,

@@ -48,6 +48,7 @@ from dragoman.wire.same_wire import (
     has_odd_ids,
     needs_check,
     same_meaning,
+    thinks_unasked,
     top_level_fields,
 )
 from dragoman.wire.splice import ModelRewriter, splice_model
@@ -290,6 +291,7 @@ def forward_request(
     must_change = (
         (dialect.strip_fields and dialect.strip_fields & top_level_fields(request.body))
         or (wire == "messages" and has_odd_ids(request, body))
+        or (wire == "messages" and dialect.thinks_by_default and thinks_unasked(request, encoded.body))
         or (wire == "responses" and has_compaction(body, dialect))
     )
     if not must_change and same_meaning(request, decode_request(wire, encoded.body)):
