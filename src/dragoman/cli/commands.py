@@ -106,7 +106,7 @@ def overview() -> str:
     for title, commands in SECTIONS.items():
         lines += ["", f"{title}:"]
         lines += [f"  {command.name:<{width}}  {command.summary}" for command in commands]
-    lines += ["", "dragoman COMMAND --help tells more, and --json makes output for programs. dragoman --version."]
+    lines += ["", "dragoman COMMAND --help tells more; --json makes output for programs. dragoman --version."]
     return "\n".join(lines)
 
 

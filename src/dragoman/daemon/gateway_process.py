@@ -31,6 +31,7 @@ from dragoman.daemon.log import JsonLog
 from dragoman.gateway.app import Gateway
 from dragoman.gateway.forward import ControlDoor
 from dragoman.gateway.runtime import Runtime, make_runtime
+from dragoman.gateway.server import calm_collector
 from dragoman.gateway.spool import Spool
 from dragoman.gateway.transport import Transport
 from dragoman.process.limits import raise_open_files_limit
@@ -75,7 +76,6 @@ async def serve_gateway(
 
     Raises:
         ConfigError: the configuration names something that does not exist.
-        BadAddress: a proxy variable holds no usable address.
     """
 
     def build(config: Config) -> Runtime:
@@ -101,6 +101,7 @@ async def serve_gateway(
         Listener(socket.socket(fileno=tcp_fd), gateway.app),
         Listener(socket.socket(fileno=unix_fd), gateway.data_plane_app),
     ]
+    calm_collector()
     await serve_until_told(listeners, channel, ending=_GatewayEnding(gateway), reload=reload)
 
 
