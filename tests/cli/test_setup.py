@@ -90,7 +90,7 @@ def test_a_project_gets_the_tools_and_is_told_whether_codex_trusts_it(
     shown = run(commands.setup, "--write", "--project", "--client", "codex")
     assert set(tomllib.loads((project / ".codex" / "config.toml").read_text())) == {"mcp_servers"}
     assert "Codex does not trust this project yet, so it leaves this file unread" in shown.stdout
-    assert "codex exec --trust" in shown.stdout
+    assert f'[projects."{repository}"] with trust_level = "trusted"' in shown.stdout
     assert not (place / ".codex").exists()
 
     def trusted() -> bool:

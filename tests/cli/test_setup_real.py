@@ -51,6 +51,10 @@ class Desk:
         for entry in (SCRATCH / "repository").iterdir():
             (self.repository / entry.name.removesuffix(".txt")).write_bytes(entry.read_bytes())
         self.run("git", "init", "--quiet")
+        self.run("git", "add", "--all")
+        self.run(
+            "git", "-c", "user.name=T", "-c", "user.email=t@localhost", "commit", "--quiet", "-m", "base"
+        )
         self.env = {**home.env, "PYTHONDONTWRITEBYTECODE": "1"}
         home.config.parent.mkdir()
         home.config.write_text(
@@ -161,3 +165,30 @@ def test_claude_code_set_up_by_one_command_reads_edits_and_runs_through_a_gatewa
     assert desk.tests_pass()
     assert [row["rule"] for row in desk.played()] == PLAYED
     assert {(row["wire"], row["model"]) for row in desk.played()} == {("messages", "glm-5.2")}
+
+
+def test_codex_reads_what_setup_wrote_for_a_project_only_once_the_project_is_trusted(desk: Desk) -> None:
+    assert desk.home.dragoman("setup", "--write", "--client", "codex").returncode == 0
+    words = (desk.home.program, "setup", "--project", "--client", "codex", "--json")
+
+    def told(word: str) -> dict[str, Any]:
+        return json.loads(desk.run(*words, word))["clients"][0]
+
+    written = told("--write")
+    assert not written["project_trusted"]
+    marker = desk.home.root / "started"
+    with Path(written["path"]).open("a") as file:  # a server that leaves a mark where Codex reads the file
+        file.write(f"[mcp_servers.mark]\ncommand = '/bin/sh'\nargs = ['-c', 'touch {marker}; cat']\n")
+    # with all approvals bypassed Codex 0.163 reads the file in any case
+    desk.run(codex(), "exec", "-m", "rehearsal", "hello")
+    assert not marker.exists()
+
+    (note,) = [note for note in written["notes"] if "trust" in note]
+    table, _, rest = note.partition("or write ")[2].partition(" with ")
+    with desk.home.codex.open("a") as file:
+        file.write(f"{table}\n{rest.partition(' into ')[0]}\n")
+    assert told("--print")["project_trusted"]
+    desk.run(codex(), "exec", "-m", "rehearsal", "hello")
+    assert marker.exists()
+    assert desk.home.dragoman("uninstall", "--yes", "--client", "codex").returncode == 0
+    assert "trust_level" in desk.home.codex.read_text(), "what was written since stays"

@@ -36,6 +36,7 @@ from dragoman.clients.setup_record import (
     run_setup,
     run_uninstall,
 )
+from dragoman.clients.toml_edit import spelled
 from dragoman.config.paths import HOME_VARIABLE, Home
 from dragoman.config.schema import Config
 from dragoman.errors import DragomanError, ExitCode
@@ -44,11 +45,6 @@ from dragoman.gateway.routes import RouteTable, UnknownModel
 ClientName = Literal["codex", "claude"]
 CLIENTS: tuple[ClientName, ...] = ("codex", "claude")
 
-TRUST_NOTE = (
-    "Codex does not trust this project yet, so it leaves this file unread: what a repository brings along "
-    "could start programs. Trust it when Codex asks in the terminal, or with codex exec --trust; then "
-    "everything in the project's .codex/config.toml counts, not only our part"
-)
 TRUSTED_NOTE = "Codex trusts this project, so it reads this file; others who clone it are asked first"
 
 
@@ -264,16 +260,31 @@ def _lost_notes(edit: ClientEdit) -> tuple[str, ...]:
 def _trusted(client: ClientName, around: Surroundings, request: SetupRequest) -> bool | None:
     """Whether Codex trusts the project whose file is written; None when there is no such question.
 
-    Codex 0.169 keeps the user's word under `projects."<folder>".trust_level`, for the folder or its
-    repository.
+    Codex 0.163 and 0.169 keep the user's word under `projects."<folder>".trust_level`, for the folder itself
+    or for its repository.
     """
     if client != "codex" or request.project is None:
         return None
     tree = open_document(read_client_file(codex_config_file(around.env))).tree
-    folder = request.project.resolve()
-    repository = next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
-    words = (lookup(tree, ("projects", str(place), "trust_level")) for place in (folder, repository))
-    return "trusted" in words
+    places = (request.project.resolve(), _repository(request.project))
+    return "trusted" in (lookup(tree, ("projects", str(place), "trust_level")) for place in places)
+
+
+def _trust_note(env: Mapping[str, str], project: Path) -> str:
+    """Why the file is not read yet, and how it will be; `codex exec --trust` is there only since 0.169."""
+    line = f"[projects.{spelled(str(_repository(project)))}] with trust_level = {spelled('trusted')}"
+    return (
+        "Codex does not trust this project yet, so it leaves this file unread: what a repository brings "
+        "along could start programs. To trust it say yes when Codex asks in its terminal, or write "
+        f"{line} into {codex_config_file(env)}; then everything in the project's .codex/config.toml counts, "
+        "not only our part"
+    )
+
+
+def _repository(folder: Path) -> Path:
+    """The repository around a folder, as Codex names a project; the folder itself without one."""
+    folder = folder.resolve()
+    return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 
 def _plan(client: ClientName, around: Surroundings, request: SetupRequest) -> tuple[Path, SetupPlan]:
@@ -295,7 +306,8 @@ def _plan(client: ClientName, around: Surroundings, request: SetupRequest) -> tu
         allow_roots=request.allow_roots,
     )
     if request.project is not None:
-        trust = TRUSTED_NOTE if _trusted(client, around, request) else TRUST_NOTE
+        trusted = _trusted(client, around, request)
+        trust = TRUSTED_NOTE if trusted else _trust_note(around.env, request.project)
         return path, SetupPlan(plan.wishes, (*plan.notes, trust), plan.selected)
     if request.force and "provider" in parts and not plan.selected and around.default_model is not None:
         taken = (Wish(SELECTED, "dragoman"), Wish(MODEL, around.default_model))
