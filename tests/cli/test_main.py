@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import subprocess
 import sys
 
+import click
 import pytest
 
 import dragoman
@@ -69,3 +72,29 @@ def test_every_command_of_the_table_can_be_imported_and_takes_json() -> None:
         for child in children:
             flags |= {flag for parameter in child.params for flag in parameter.opts}
         assert "--json" in flags or name in without_json, name
+
+
+def test_a_terminal_that_lacks_a_sign_gets_another_in_its_place() -> None:
+    program = "from dragoman.cli import main; main._write_what_can_be_written(); print('a \u2713 b')"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert (said.returncode, said.stdout) == (0, "a ? b\n")
+
+
+def test_json_stays_whole_on_a_terminal_of_any_encoding() -> None:
+    program = "from dragoman.cli.render import show_json; show_json({'sign': '\U0001f600 \u2713'})"
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    said = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True)
+    assert json.loads(said.stdout) == {"sign": "\U0001f600 \u2713"}
+
+
+def test_a_folder_that_may_not_be_used_is_named_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @click.command()
+    def program() -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "/somewhere")
+
+    monkeypatch.setattr(commands, "program", lambda: program)
+    assert main.run([]) == 1
+    assert capsys.readouterr().err == "dragoman: /somewhere: Permission denied\n  next: dragoman doctor\n"

@@ -8,6 +8,7 @@ interpreter, and a command pays only for its own room. Commands live one file a 
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(words: list[str]) -> int:
     """Run one command; return its exit code. Errors are printed, never raised."""
+    _write_what_can_be_written()
     try:
         return _run(words)
     except KeyboardInterrupt:  # also while the modules a command needs are still being read
@@ -62,7 +64,22 @@ def _run(words: list[str]) -> int:
         # The reader of our output left (`dragoman … | head`); there is nobody to tell.
         sys.stderr.close()
         return ExitCode.OK
+    except OSError as error:
+        # A file or folder of the user's surroundings that no room foresaw; where and why is enough.
+        from dragoman.cli.render import show_error
+
+        where = f"{error.filename}: " if error.filename is not None else ""
+        told = DragomanError(f"{where}{error.strerror or error}", hint="dragoman doctor", code="system_error")
+        show_error(told, as_json="--json" in words)
+        return told.exit_code
     return answer if isinstance(answer, int) else ExitCode.OK
+
+
+def _write_what_can_be_written() -> None:
+    """A terminal whose encoding lacks a sign gets a question mark in its place, never an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _interrupted() -> int:

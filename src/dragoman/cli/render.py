@@ -25,5 +25,6 @@ def show_error(error: DragomanError, *, as_json: bool) -> None:
 
 
 def show_json(value: Any) -> None:
-    """Print one JSON value on stdout, flushed."""
-    print(json.dumps(value, ensure_ascii=False, indent=2), flush=True)
+    """Print one JSON value on stdout, flushed; escaped where the encoding could not carry all of it."""
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+    print(json.dumps(value, ensure_ascii=plain, indent=2), flush=True)

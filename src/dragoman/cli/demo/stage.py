@@ -144,7 +144,7 @@ def set_stage(env: Mapping[str, str], interruptions: Interruptions, *, scenario:
         DemoFailed: the embedded model or the daemon does not come up.
     """
     base = resolve_home(env).state / "demo"
-    missing = [folder for folder in (base, *base.parents) if not folder.exists()]
+    missing = [folder for folder in (base, *base.parents) if _is_missing(folder)]
     undo = contextlib.ExitStack()
     try:
         with interruptions.held():
@@ -244,6 +244,13 @@ def _clear(folder: Path) -> None:
     """Remove a demo's folder, and its sockets where a long path had put them elsewhere."""
     _remove(_home_in(folder).short_sockets)
     _remove(folder)
+
+
+def _is_missing(folder: Path) -> bool:
+    try:
+        return not folder.exists()
+    except OSError:
+        return False  # a folder we may not look into
 
 
 def _remove_empty(folders: list[Path]) -> None:
