@@ -46,6 +46,8 @@ def test_two_hundred_rounds_leave_no_memory_and_no_descriptor_behind(
     before = statistics.median(memory[WARM_UP : WARM_UP + 20])
     after = statistics.median(memory[-20:])
     assert after < before * 1.10, (before, after)
-    assert max(opened[WARM_UP:]) == min(opened[WARM_UP:])
+    # A look may fall on the moment in which the log or a result is open.
+    assert statistics.median(opened[-20:]) <= statistics.median(opened[WARM_UP : WARM_UP + 20])
+    print(f"{before} kB after {WARM_UP} rounds, {after} kB after {ROUNDS}")
     assert session.bridge.pid == pid
     assert not list(session.mailbox.results.iterdir())

@@ -38,7 +38,7 @@ _HOOK_TIMEOUT = 10
 _DROP = """\
 #!/bin/sh
 # Moves what Claude Code says about a turn into place, whole.
-cat >"$1/.$$" && mv "$1/.$$" "$1/$$.json"
+cat >"$1/.$$" && exec mv "$1/.$$" "$1/$$.json"
 exit 0
 """
 

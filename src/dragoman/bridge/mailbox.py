@@ -22,7 +22,7 @@ SESSION_VARIABLE = "DRAGOMAN_BRIDGE_SESSION"
 _ID = re.compile(r"[0-9]{1,16}-[0-9a-f]{8}")
 # A prompt has at most 50,000 characters; this is far above it and far below what would hurt.
 _MAX_REQUEST_BYTES = 2 << 20
-_POLL_S = 0.02
+_POLL_S = 0.01
 # The bridge answers by itself when a round's time is over; this is for one that hangs.
 _PATIENCE_S = 30.0
 _STREAM_CHUNK = 1 << 16

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 # A turn of the loop. Hooks arrive 45 to 150 ms after the model's end, so looking more often gains nothing
 # that a person or a lead could see, and looking less often would show in the median.
-TICK_S = 0.02
+TICK_S = 0.015
 # With no round running only the mailbox matters; a lead does not notice 50 ms before its prompt is typed.
 IDLE_TICK_S = 0.05
 
