@@ -89,6 +89,28 @@ def test_messages_pass_through_byte_for_byte_but_for_the_model(kit: Any, tmp_pat
     kit.run(run)
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", None])
+@pytest.mark.parametrize("client", ["messages", "chat", "responses"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_stream_under_a_wrong_label_is_understood(
+    kit: Any, tmp_path: Path, client: str, stream: bool, kind: str | None
+) -> None:
+    async def run() -> None:
+        label = (("Content-Type", kind),) if kind else ()
+        async with (
+            kit.scripted([kit.answer(kit.chat_stream("hello"), headers=label)]) as up,
+            kit.served(tmp_path, config(up.base, "chat")) as served,
+        ):
+            status, headers, answer = await served.ask(PATHS[client], ask(client, stream=stream))
+            assert status == 200
+            assert ("event-stream" in headers["content-type"]) == stream
+            assert b"hello" in answer
+            (row,) = served.rows()
+            assert (row.outcome, row.input_tokens, row.output_tokens) == ("ok", 14, 7)
+
+    kit.run(run)
+
+
 @pytest.mark.parametrize("profile", ["generic", "deepseek", "local", "openai"])
 def test_codexs_metadata_leaves_the_house_for_its_own_vendor_only(
     kit: Any, tmp_path: Path, profile: str

@@ -271,6 +271,13 @@ def test_explain_tells_the_way_and_is_json() -> None:
         table().explain("m")
 
 
+def test_explain_names_no_change_that_is_not_made() -> None:
+    text = '[providers.p]\nkey_env = "K"\nwires.%s = "http://127.0.0.1:1"\n[models."m"]\nprovider = "p"'
+    for wire in ("responses", "chat", "messages"):
+        (found,) = [r for r in table(text % wire).explain("m")["routes"] if r["native"]]
+        assert [shim for shim in found["shims"] if "client_metadata" not in shim] == []
+
+
 def test_a_second_lookup_is_the_same_object_and_unknown_names_do_not_pile_up() -> None:
     routes = table("", SEED)
     assert routes.resolve("glm-5.2", "chat") is routes.resolve("glm-5.2", "chat")

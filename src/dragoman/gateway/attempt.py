@@ -238,7 +238,7 @@ class Attempt:
         body = await answer.read_all(MAX_ANSWER_BYTES)
         at = self._talk.clock()
         events = self._events_of(body)
-        if self._through:
+        if self._through and not _is_stream(body):
             self._check(events)
             asked = self._talk.model
             out = body if asked == self._to.upstream_model else splice_model(body, asked)
@@ -263,6 +263,9 @@ class Attempt:
         await self._reply(_JSON_HEADERS, self._folded(events), at)
 
     def _events_of(self, body: bytes) -> list[Event]:
+        if _is_stream(body):
+            decoder = self._decoder()
+            return decoder.feed(body) + decoder.eof()
         return translate.decode_body(
             self._to.wire,
             body,
@@ -307,6 +310,11 @@ class Attempt:
         if error.code in ("timeout", "truncated"):
             code = error.code  # pyright: ignore[reportAssignmentType]
         return failure(code, f"{self._to.provider}: {error.message}")
+
+
+def _is_stream(body: bytes) -> bool:
+    """Whether a body that was not labelled as a stream is one all the same, as small proxies send them."""
+    return body[:64].lstrip(b"\xef\xbb\xbf\r\n ").startswith((b"data:", b"event:", b":"))
 
 
 def _renamed(entry: ToolEntry) -> bool:

@@ -28,6 +28,7 @@ from dragoman.gateway.route_sources import (
     shipped_model,
 )
 from dragoman.wire.dialect import Dialect, Limits
+from dragoman.wire.same_wire import is_checked
 from dragoman.wire.turns import Wire
 
 WIRES: tuple[Wire, ...] = ("responses", "chat", "messages")
@@ -388,17 +389,18 @@ class RouteTable:
 
 def _shims(route: Route) -> Iterator[str]:
     dialect = route.dialect
+    written = not route.native or is_checked(route.wire, dialect)
     if not route.native:
         yield f"translated from {route.client_wire} to {route.wire}"
-    if route.wire == "responses" and not dialect.freeform_tools:
+    if written and route.wire == "responses" and not dialect.freeform_tools:
         yield "freeform tools become functions"
-    if route.wire == "responses" and not dialect.namespace_tools:
+    if written and route.wire == "responses" and not dialect.namespace_tools:
         yield "namespaced tools are flattened"
-    if route.wire == "messages" and not dialect.unsigned_thinking:
+    if written and route.wire == "messages" and not dialect.unsigned_thinking:
         yield "thinking without a signature of this provider is left out"
     if route.wire == "messages" and dialect.betas is not None:
         yield "unknown anthropic-beta values are left out"
-    if route.wire != "responses" and not dialect.late_system:
+    if written and route.wire != "responses" and not dialect.late_system:
         yield "system messages in mid-conversation become user text"
     if route.native and route.wire == "responses" and not dialect.keeps_client_metadata:
         yield "client_metadata (working directory, commit hash) is left out"

@@ -40,21 +40,24 @@ _DOCUMENT: dict[Wire, bytes] = {
 }
 
 
+def is_checked(wire: Wire, dialect: Dialect) -> bool:
+    """Whether every same-wire request is read before it is forwarded."""
+    if dialect.checked is not None:
+        return dialect.checked
+    return bool(
+        dialect.strip_fields
+        or dialect.reasoning_required
+        or dialect.unsigned_thinking
+        or dialect.thinking_key == "adaptive"
+        or (wire == "messages" and not dialect.sampling_with_thinking)
+    )
+
+
 def needs_check(wire: Wire, body: bytes, dialect: Dialect, limits: Limits | None = None) -> bool:
     """Whether a same-wire request must be read before it may be forwarded: the profile asks for it, or the
     body seems to hold something the model cannot read."""
-    if dialect.checked is None:
-        checked = bool(
-            dialect.strip_fields
-            or dialect.reasoning_required
-            or dialect.unsigned_thinking
-            or dialect.thinking_key == "adaptive"
-            or (wire == "messages" and not dialect.sampling_with_thinking)
-        )
-    else:
-        checked = dialect.checked
     return (
-        checked
+        is_checked(wire, dialect)
         or (wire != "chat" and ENVELOPE_MARK in body)
         or (wire == "responses" and has_compaction(body, dialect))
         or (limits is not None and _unreadable(wire, body, limits))
