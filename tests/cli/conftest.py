@@ -88,7 +88,8 @@ class Terminal:
         deadline = time.monotonic() + DEADLINE_S
         while (at := self.shown.find(text, self._read)) < 0:
             assert time.monotonic() < deadline, f"never shown: {text}\n{self.shown}"
-            assert self._take(0.1) or self.process.poll() is None, f"never shown: {text}\n{self.shown}"
+            ended = self.process.poll() is not None
+            assert self._take(0.1) or not ended, f"never shown: {text}\n{self.shown}"
         self._read = at + len(text)
 
     def type(self, text: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 SECRET = "zk-0123456789abcdef"
 
+# The blank after a hidden prompt comes once nothing typed is shown any more; what came earlier is lost.
+
 
 def test_a_new_user_types_a_key_sees_every_change_says_yes_and_gets_an_answer(
     empty_home: Any, at_terminal: Callable[..., Any], provider_url: str
@@ -20,10 +22,10 @@ def test_a_new_user_types_a_key_sees_every_change_says_yes_and_gets_an_answer(
     terminal.expect("Provider, number or name [zai]")
     terminal.type("")
     terminal.expect("https://z.ai/manage-apikey")
-    terminal.expect("Key of zai (not shown)")
+    terminal.expect("Key of zai (not shown): ")
     terminal.type("two words")
     terminal.expect("that is not a key for zai")
-    terminal.expect("Key of zai (not shown)")
+    terminal.expect("Key of zai (not shown): ")
     terminal.type(SECRET)
     terminal.expect("Model, number or name [glm-5.2]")
     terminal.type("")
@@ -145,7 +147,7 @@ def test_a_provider_can_be_added_by_answering_what_is_missing(
     assert "rehearsal" not in terminal.shown
     terminal.type("deepseek")
     terminal.expect("+[providers.deepseek]")
-    terminal.expect("Key of deepseek (not shown)")
+    terminal.expect("Key of deepseek (not shown): ")
     terminal.type(SECRET)
     terminal.expect("next: dragoman providers check deepseek")
     assert terminal.end() == 0
