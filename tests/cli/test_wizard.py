@@ -157,3 +157,13 @@ def test_a_provider_can_be_added_by_answering_what_is_missing(
     done = empty_home.dragoman("providers", "add")
     assert done.returncode == 2
     assert "name a preset: zai, " in done.stderr
+
+
+def test_what_stands_in_the_way_is_said_before_anything_is_asked(
+    empty_home: Any, at_terminal: Callable[..., Any]
+) -> None:
+    empty_home.env["DRAGOMAN_PORT"] = "0"
+    terminal = at_terminal("setup")
+    terminal.expect("no fixed port")
+    assert terminal.end() == 2
+    assert "Who shall answer?" not in terminal.shown

@@ -131,6 +131,7 @@ def ask_key(name: str) -> str:
 def _ask(home: Home, env: Mapping[str, str], command: str) -> _Answers:
     config = load_config(home, env)
     routes = RouteTable(config)
+    look_around(home, env, config, command)  # what would stand in the way is said before anything is asked
     provider = choose_preset(env, _configured(config, routes))
     edit = _own_edit(home, config, provider)
     if edit is not None:
