@@ -139,6 +139,22 @@ def test_a_daemon_killed_in_the_middle_is_started_again_and_the_work_goes_on(
 
 
 @pytest.mark.real_client
+def test_an_embedded_model_killed_in_the_middle_ends_the_demo_at_once(
+    started: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = started()
+    _read_until(process.stdout, "worker")
+    (model,) = [
+        child for child in psutil.Process(process.pid).children() if "dragoman.rehearsal" in child.cmdline()
+    ]
+    model.kill()
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "the embedded model ended in the middle of the play" in output
+    _assert_nothing_left(tmp_path)
+
+
+@pytest.mark.real_client
 def test_a_killed_demo_is_cleared_away_by_the_next_one(
     started: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:

@@ -110,11 +110,12 @@ def _delegate(
     )
     run = stage.start_run(request, token)
 
-    def look_after_daemon() -> None:
+    def look_after_stage() -> None:
+        stage.check_model()
         if stage.keep_daemon():
             progress.line("daemon", "[yellow]it died; started again on the same port[/]")
 
-    for event in follow(run, each_look=look_after_daemon):
+    for event in follow(run, each_look=look_after_stage):
         progress.show(event)
     result = run.folder.result()
     if result is None:

@@ -79,6 +79,7 @@ class Stage:
         provider_url: base address of the embedded model.
         daemon: the running daemon; replaced when it had to be started again.
         interruptions: keeps Ctrl-C back while a process is started.
+        model: the embedded model's process.
         runs: runs started here, ended when the stage is struck.
     """
 
@@ -88,6 +89,7 @@ class Stage:
     provider_url: str
     daemon: DaemonHandle
     interruptions: Interruptions
+    model: subprocess.Popen[bytes]
     runs: list[StartedRun] = field(default_factory=list)
 
     def keep_daemon(self) -> bool:
@@ -97,6 +99,15 @@ class Stage:
         with self.interruptions.held():
             self.daemon = ensure_daemon(self.home, self.env, say=_silent)
         return True
+
+    def check_model(self) -> None:
+        """See that the embedded model still plays; without it a worker would try again for minutes.
+
+        Raises:
+            DemoFailed: it has ended.
+        """
+        if self.model.poll() is not None:
+            raise DemoFailed("the embedded model ended in the middle of the play", hint="run the demo again")
 
     def start_run(self, request: RunRequest, token: str) -> StartedRun:
         """Start a run that ends with the stage."""
@@ -158,7 +169,7 @@ def set_stage(env: Mapping[str, str], interruptions: Interruptions, *, scenario:
         home.ensure()
         log_file = home.logs / "rehearsal.log"
         with interruptions.held():
-            provider_url = undo.enter_context(_embedded_model(scenario, log_file))
+            model, provider_url = undo.enter_context(_embedded_model(scenario, log_file))
         home.config_file.write_text(_CONFIG.format(port=0, model=provider_url), encoding="utf-8")
         undo.callback(_stop_daemon, home)
         with interruptions.held():
@@ -166,7 +177,7 @@ def set_stage(env: Mapping[str, str], interruptions: Interruptions, *, scenario:
         # From here on the daemon keeps its port, so that one that died comes back where the worker looks.
         port = daemon.url.rpartition(":")[2]
         home.config_file.write_text(_CONFIG.format(port=port, model=provider_url), encoding="utf-8")
-        stage = Stage(folder, home, own_env, provider_url, daemon, interruptions)
+        stage = Stage(folder, home, own_env, provider_url, daemon, interruptions, model)
         undo.callback(_end_runs, stage.runs)
         yield stage
     finally:
@@ -270,8 +281,8 @@ def _remove(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _embedded_model(scenario: str, log_file: Path) -> Iterator[str]:
-    """Run the embedded model as an ordinary provider; its address."""
+def _embedded_model(scenario: str, log_file: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run the embedded model as an ordinary provider; its process and address."""
     # Checked here, where the error is ours to show, and not in a child whose words end in a log.
     from dragoman.rehearsal.load import load_scenario
 
@@ -286,7 +297,7 @@ def _embedded_model(scenario: str, log_file: Path) -> Iterator[str]:
         )  # fmt: skip
     os.close(tied_to_us)
     try:
-        yield _address(process)
+        yield process, _address(process)
     finally:
         os.close(ours)
         process.terminate()
