@@ -30,7 +30,7 @@ def event(value: dict[str, Any]) -> bytes:
     return b"event: " + value["type"].encode() + b"\n" + data(value)
 
 
-def chat_stream(events: list[Event], *, interleaved: bool = False) -> bytes:
+def chat_stream(events: list[Event]) -> bytes:
     """A Chat stream that says these events."""
     out = [data(_choice({"role": "assistant", "content": ""}))]
     calls = -1

@@ -19,7 +19,6 @@ from dragoman.wire.turns import (
     Note,
     Part,
     RawText,
-    Reasoning,
     Request,
     Result,
     Text,
@@ -242,8 +241,3 @@ def _merge(turns: Iterable[Turn]) -> list[Turn]:
 def has_calls(parts: Iterable[AssistantPart]) -> bool:
     """Whether an assistant turn calls a tool."""
     return any(isinstance(part, Call) for part in parts)
-
-
-def has_reasoning(parts: Iterable[AssistantPart]) -> bool:
-    """Whether an assistant turn carries reasoning."""
-    return any(isinstance(part, Reasoning) for part in parts)
