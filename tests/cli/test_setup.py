@@ -230,7 +230,7 @@ def test_a_users_choice_survives_another_setup(place: Path) -> None:
 
 def test_print_config_is_toml_to_paste(place: Path) -> None:
     tree = tomllib.loads(run(commands.print_config, "--source", "/opt/dragoman").stdout)
-    assert tree["mcp_servers"]["dragoman"]["command"] == "/opt/dragoman"
+    assert "/opt/dragoman" in tree["model_providers"]["dragoman"]["auth"]["args"]
     assert set(tomllib.loads(run(commands.print_config, "--project").stdout)) == {"mcp_servers"}
 
 

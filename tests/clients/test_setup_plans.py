@@ -16,6 +16,7 @@ from dragoman.clients.setup_claude import (
     plan_claude_model,
 )
 from dragoman.clients.setup_codex import (
+    USUAL_PARTS,
     Program,
     SetupPlan,
     codex_config_file,
@@ -33,7 +34,7 @@ PROGRAM = Program("/opt/bin/dragoman")
 def codex(text: str = "", **options: Any) -> tuple[SetupPlan, dict[str, Any]]:
     document = TomlText(text)
     given: dict[str, Any] = {"url": URL, "program": PROGRAM, "default_model": "glm-5.2"}
-    given |= {"has_route": {"glm-5.2", "glm-5.1"}.__contains__, **options}
+    given |= {"has_route": {"glm-5.2", "glm-5.1"}.__contains__, "parts": ("provider", "mcp"), **options}
     plan = plan_codex(document.tree, **given)
     return plan, plan_setup(document, plan.wishes)[0].tree
 
@@ -54,6 +55,14 @@ def test_codex_gets_a_provider_that_catalogues_and_asks_for_its_token() -> None:
     assert (tree["model_provider"], tree["model"]) == ("dragoman", "glm-5.2")
     assert tree["mcp_servers"]["dragoman"]["command"] == "/opt/bin/dragoman"
     assert plan.selected
+    assert plan.notes == (
+        "`dragoman mcp` is not part of this version yet: Codex will say that it does not start",
+    )
+
+
+def test_unasked_codex_gets_no_server_that_would_not_start() -> None:
+    plan, tree = codex(parts=USUAL_PARTS)
+    assert "mcp_servers" not in tree
     assert not plan.notes
 
 

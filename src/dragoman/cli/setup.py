@@ -60,6 +60,7 @@ def setup(
     Without --write or --print it asks, at a terminal; `dragoman uninstall` takes everything back.
     """
     from dragoman.clients.setup_all import CLIENTS, SetupRequest, apply, preview
+    from dragoman.clients.setup_codex import USUAL_PARTS
 
     if project and allow_roots:
         raise click.UsageError("--allow-root is for your own configuration, not for a project's")
@@ -67,7 +68,8 @@ def setup(
         raise click.UsageError("choose --write or --print")
     request = SetupRequest(
         clients=(client,) if client else CLIENTS,
-        parts=(only,) if only else ("provider", "mcp"),
+        # Allowed roots are a setting of the MCP connection.
+        parts=(only,) if only else (*USUAL_PARTS, "mcp") if allow_roots else USUAL_PARTS,
         allow_roots=tuple(_root(root) for root in allow_roots),
         project=Path.cwd() if project else None,
         force=force,
@@ -114,7 +116,7 @@ def uninstall(client: ClientName | None, dry_run: bool, yes: bool, project: bool
 @AS_JSON
 def print_config(source: str | None, project: bool, as_json: bool) -> int:
     """Print what belongs into ~/.codex/config.toml, to be pasted by hand."""
-    from dragoman.clients.setup_codex import plan_codex
+    from dragoman.clients.setup_codex import USUAL_PARTS, plan_codex
     from dragoman.clients.setup_record import plan_setup
     from dragoman.clients.toml_edit import TomlText
 
@@ -125,7 +127,7 @@ def print_config(source: str | None, project: bool, as_json: bool) -> int:
         program=around.program,
         default_model=around.default_model,
         has_route=around.has_route,
-        parts=("mcp",) if project else ("provider", "mcp"),
+        parts=("mcp",) if project else USUAL_PARTS,
     )
     text = plan_setup(TomlText(""), plan.wishes)[0].text
     if as_json:

@@ -20,6 +20,7 @@ from dragoman.clients.setup_claude import (
 from dragoman.clients.setup_codex import (
     MODEL,
     SELECTED,
+    USUAL_PARTS,
     Part,
     Program,
     SetupPlan,
@@ -89,7 +90,7 @@ class SetupRequest:
     """
 
     clients: tuple[ClientName, ...] = CLIENTS
-    parts: tuple[Part, ...] = ("provider", "mcp")
+    parts: tuple[Part, ...] = USUAL_PARTS
     allow_roots: tuple[str, ...] = ()
     project: Path | None = None
     force: bool = False
