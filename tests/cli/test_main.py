@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import json
 import os
 import subprocess
 import sys
@@ -98,3 +99,10 @@ def test_a_folder_that_may_not_be_used_is_named_without_a_traceback(
     monkeypatch.setattr(commands, "program", lambda: program)
     assert main.run([]) == 1
     assert capsys.readouterr().err == "dragoman: /somewhere: Permission denied\n  next: dragoman doctor\n"
+
+
+def test_a_usage_error_is_json_where_json_was_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["demo", "--nope", "--json"]) == 2
+    told = json.loads(capsys.readouterr().out)
+    assert told["error_code"] == "usage"
+    assert "--nope" in told["error"]

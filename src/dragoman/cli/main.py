@@ -53,7 +53,12 @@ def _run(words: list[str]) -> int:
     except click.exceptions.Abort:
         return _interrupted()
     except click.ClickException as error:
-        error.show()
+        if "--json" in words:
+            from dragoman.cli.render import show_error
+
+            show_error(DragomanError(error.format_message(), code="usage"), as_json=True)
+        else:
+            error.show()
         return error.exit_code
     except DragomanError as error:
         from dragoman.cli.render import show_error
