@@ -118,6 +118,10 @@ class ToolTable:
         found = [entry for (_, own), entry in self._by_client.items() if own == name]
         return found[0] if len(found) == 1 else None
 
+    def entry(self, name: str, namespace: str | None = None) -> ToolEntry | None:
+        """The entry of a declared tool."""
+        return self._by_client.get((namespace, name))
+
     def restore(self, upstream_name: str) -> ToolName:
         """The client's name and kind for what the upstream called.
 

@@ -132,6 +132,7 @@ class Call(_Block, frozen=True):
     kind: CallKind = "function"
     arguments: RawText = b""
     arguments_json: RawJson | None = None
+    item_id: str | None = None
 
 
 class Hosted(_Block, frozen=True):
