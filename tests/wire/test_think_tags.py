@@ -39,6 +39,10 @@ def test_only_a_leading_block_of_thoughts_counts(said: str, reasoning: str, text
     assert split([said]) == {"reasoning": reasoning, "text": text}
 
 
+def test_a_line_break_that_comes_after_its_tag_is_still_the_tags() -> None:
+    assert split(["<think>", "\n", "a</think>", "\n", "b"]) == {"reasoning": "a", "text": "b"}
+
+
 @given(texts(), texts(), st.lists(st.integers(0, 60), max_size=6).map(sorted))
 def test_a_tag_may_be_cut_anywhere(thought: str, text: str, places: list[int]) -> None:
     said = f"<think>{thought}</think>{text}"

@@ -16,8 +16,8 @@ class ThinkTags:
     """Splits a stream of text pieces. A tag may be cut anywhere; only a leading block of thoughts counts."""
 
     def __init__(self) -> None:
-        self._held = ""
-        self._state: Literal["start", "thinking", "after", "text"] = "start"
+        self._held: str = ""
+        self._state: Literal["start", "opened", "thinking", "after", "text"] = "start"
 
     def feed(self, text: RawText) -> list[tuple[Lane, RawText]]:
         """The pieces that `text` completes."""
@@ -35,12 +35,16 @@ class ThinkTags:
         if self._state == "start":
             seen = self._held.lstrip()
             if seen.startswith(_OPEN):
-                self._held = seen[len(_OPEN) :].lstrip("\n")
-                self._state = "thinking"
+                self._held = seen[len(_OPEN) :]
+                self._state = "opened"
             elif not at_end and _OPEN.startswith(seen):
                 return out
             else:
                 self._state = "text"
+        if self._state == "opened":
+            self._held = self._held.lstrip("\n")
+            if self._held:
+                self._state = "thinking"
         if self._state == "thinking":
             thought, tag, rest = self._held.partition(_CLOSE)
             keep = 0 if tag or at_end else _half_tag(thought)
