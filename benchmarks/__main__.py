@@ -1,4 +1,4 @@
-"""Run the benchmarks of this folder, one after the other: `make bench` or `python -m benchmarks [NAME ...]`."""
+"""Run the benchmarks of this folder one by one: `make bench` or `python -m benchmarks [NAME ...]`."""
 
 from __future__ import annotations
 

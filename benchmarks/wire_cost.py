@@ -140,7 +140,7 @@ def prose(random_: random.Random, words: int) -> str:
 
 def large_request(client: Wire) -> bytes:
     """A long agent session: many small calls, each answered by some kilobytes of code and test output."""
-    random_ = random.Random(1)  # noqa: S311 - the same bytes every time
+    random_ = random.Random(1)
     entries: list[dict[str, Any]] = []
     size = 0
     while size < REQUEST_BYTES:
