@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import click
 import pytest
 
 from dragoman.cli import work
+from dragoman.config.paths import resolve_home
 from dragoman.errors import DragomanError, ExitCode
+from dragoman.process.locks import FileLock
 from dragoman.workspace import open_workspace
 
 
@@ -119,6 +122,19 @@ def test_export_discard_and_cleanup(user: Any, changed: Any, capsys: pytest.Capt
     assert run(work.discard, "w", "--json") == 0
     assert said(capsys)["discarded_at"]
     assert run(work.discard, "w") != 0
+
+
+def test_cleanup_keeps_the_workspace_of_a_run_that_lives(
+    user: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user.workspace()
+    run_folder = resolve_home(os.environ).runs / "w"
+    run_folder.mkdir(mode=0o700, parents=True)
+    with FileLock(run_folder / "lock"):
+        assert run(work.cleanup, "--older-than", "0", "--execute", "--json") == 0
+        assert said(capsys)["entries"][0]["action"] == "keep"
+    assert run(work.cleanup, "--older-than", "0", "--execute", "--json") == 0
+    assert said(capsys)["entries"][0]["action"] == "discard"
 
 
 def test_names_that_are_not_text_are_shown_without_tricks(

@@ -249,11 +249,17 @@ def cleanup(hours: float, trash_hours: float | None, execute: bool, as_json: boo
     """Discard workspaces whose work was applied; work that was not applied is always kept."""
     from datetime import timedelta
 
+    from dragoman.jobs.folder import RunFolder
+    from dragoman.process.locks import is_locked
     from dragoman.workspace import cleanup as carry_out
     from dragoman.workspace.describe import describe_cleanup
 
+    store = _store()
+    runs = resolve_home(os.environ).runs
     entries = carry_out(
-        _store(),
+        store,
+        # A run and its workspace share one name; the runner holds the run's lock while anything of it lives.
+        in_use=lambda id: is_locked(RunFolder(runs / id).lock_file),
         older_than=timedelta(hours=hours),
         trash_older_than=None if trash_hours is None else timedelta(hours=trash_hours),
         execute=execute,
