@@ -58,9 +58,14 @@ def test_a_second_writer_is_told_and_nothing_is_written(database: Database) -> N
 
 def test_a_failed_transaction_is_rolled_back(database: Database) -> None:
     migrate(database, "room", [make_table])
-    with pytest.raises(RuntimeError), database.write() as connection:
-        add_thing(connection)
-        raise RuntimeError
+
+    def half_a_transaction() -> None:
+        with database.write() as connection:
+            add_thing(connection)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half_a_transaction()
     with database.read() as connection:
         assert connection.execute(text("SELECT count(*) FROM things")).scalar_one() == 0
 
