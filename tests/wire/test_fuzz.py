@@ -28,7 +28,7 @@ from dragoman.wire.events import (
 from dragoman.wire.meter import UsageMeter
 from dragoman.wire.splice import ModelRewriter
 from dragoman.wire.tools import ToolTable
-from dragoman.wire.turns import Reasoning, Recall, Request, Tool, Wire, raw
+from dragoman.wire.turns import Reasoning, Recall, Request, Tool, Wire, plain, raw
 
 WIRES: tuple[Wire, ...] = ("chat", "messages", "responses")
 TOOLS = ToolTable(
@@ -165,6 +165,18 @@ def run_stream(wire: Wire, stream: bytes, rng: random.Random) -> list[Event]:
     return events
 
 
+def words(events: list[Event]) -> str:
+    """What an answer says to the user."""
+    said: list[bytes] = []
+    block: object = None
+    for event in events:
+        if isinstance(event, Open):
+            block = event.block
+        elif isinstance(event, Delta) and isinstance(block, TextBlock):
+            said.append(event.text)
+    return plain(b"".join(said))
+
+
 def fuzz_streams(count: int, seed: int) -> None:
     rng = random.Random(seed)
     for number in range(count):
@@ -173,6 +185,7 @@ def fuzz_streams(count: int, seed: int) -> None:
             sound = run_stream(wire, SOUND[wire], rng)
             assert isinstance(sound[-1], Finish)
             assert any(isinstance(event, Open) and isinstance(event.block, CallBlock) for event in sound)
+            assert words(sound) == TEXT
             continue
         stream = damaged(SOUND[wire], rng)
         try:
