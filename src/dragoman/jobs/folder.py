@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -49,6 +49,19 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         context_window, max_output_tokens: of the model, when known.
         worktree_include: copy what the repository's `.worktreeinclude` names.
         setup_command: arguments of a command run in the new workspace before its base is taken.
+        job_id: the job this is an attempt of.
+        kind: what the worker is: `implement` may write, `query` and `review` may not; None follows the
+            packet's role.
+        worker: which client works.
+        allowed_files: what may be written, relative to the repository's top; empty follows the packet.
+        validation: command lines that prove the result, besides the packet's own.
+        context_roots: absolute folders outside the repository that may be read.
+        max_turns: model calls allowed, None for no limit.
+        max_cost_usd: money the run may spend, None for no limit.
+        max_changed_files: changed files above which the result is `partial`; None for no limit.
+        resume_run: the earlier run whose session is gone on with.
+        fork_session: go on in a copy of that session and leave it as it was.
+        security_profile: how much the worker may run besides the client's read-only commands.
     """
 
     run_id: str
@@ -64,6 +77,18 @@ class RunRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_output_tokens: int | None = None
     worktree_include: bool = False
     setup_command: tuple[str, ...] = ()
+    job_id: str | None = None
+    kind: Literal["query", "review", "implement"] | None = None
+    worker: Literal["claude", "codex"] = "claude"
+    allowed_files: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    context_roots: tuple[str, ...] = ()
+    max_turns: int | None = None
+    max_cost_usd: float | None = None
+    max_changed_files: int | None = None
+    resume_run: str | None = None
+    fork_session: bool = False
+    security_profile: Literal["strict", "default", "permissive"] = "default"
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,20 @@ def start_run(
     """
     folder = RunFolder(home.runs / request.run_id)
     folder.create(request)
+    return start_runner(folder, token=token, env=env, spawn=spawn)
+
+
+def start_runner(
+    folder: RunFolder,
+    *,
+    token: str,
+    env: Mapping[str, str] = os.environ,
+    spawn: Spawner = spawn_detached,
+) -> StartedRun:
+    """Start a runner for a folder that is there; of several, the lock lets one work and the others end.
+
+    Args and errors as `start_run`.
+    """
     # An absolute DRAGOMAN_HOME (or the XDG variables it stands for) leads the runner to the same home.
     own = {name: env[name] for name in (HOME_VARIABLE, "XDG_STATE_HOME", "XDG_CONFIG_HOME") if name in env}
     runner = spawn(
