@@ -220,3 +220,29 @@ def test_the_commands_start_with_the_standard_library_alone() -> None:
     code = "import sys, dragoman.bridge.client; print(sorted({m.split('.')[0] for m in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"msgspec", "click", "pyte", "asyncio", "psutil"} & set(json.loads(loaded.replace("'", '"')))
+
+
+@pytest.mark.parametrize(
+    ("words", "prompt"),
+    [(["--", "--json"], "--json"), (["--", "--", "x"], None), (["--timeout-sec", "9", "--", "-x y"], "-x y")],
+)
+def test_dragoman_hands_every_word_on_even_those_behind_two_dashes(
+    words: list[str],
+    prompt: str | None,
+    mailbox: Mailbox,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from dragoman.cli import main
+
+    monkeypatch.setenv(SESSION_VARIABLE, str(mailbox.folder.parent))
+    asked: list[Request] = []
+
+    def ask(self: Mailbox, request: Request, **_: Any) -> dict[str, Any]:
+        asked.append(request)
+        return {"status": "completed", "output": "done"}
+
+    monkeypatch.setattr(Mailbox, "ask", ask)
+    code = main.run(["cc-send", *words])
+    assert (code == 0, [one.prompt for one in asked]) == (prompt is not None, [prompt] if prompt else [])
+    assert (BEGIN in capfd.readouterr().out) == (prompt is not None)

@@ -359,3 +359,18 @@ def test_the_end_of_the_bridge_answers_who_waits(desk: Desk) -> None:
     state = desk.mailbox.read_state()
     assert state is not None
     assert (state["status"], state["ended"]) == ("exited", True)
+
+
+def test_the_screen_alone_is_asked_as_often_as_the_settings_say(tmp_path: Path) -> None:
+    from dragoman.bridge.detector import Round, Seen
+    from dragoman.bridge.screen import View
+
+    box = View((RULE, "❯", RULE))
+    turn = Round(0.0, 60.0, box, screen=ScreenTiming(check_interval_s=3.0))
+
+    def look(at: float, line: str = "● an answer") -> Any:
+        view = View((line, *box.lines))
+        return turn.observe(Seen(at, view, last_output_at=0.0, hooks_work=False))
+
+    # Asked at 1.0 (too early to say so), it is not asked again before 4.0.
+    assert [look(at) is not None for at in (1.0, 2.9, 3.9, 4.1)] == [False, False, False, True]

@@ -91,6 +91,7 @@ class Round:
     _error: str | None = None
     _agents: bool = False
     _progress_at: float = 0.0
+    _looked_at: float = float("-inf")
 
     def observe(self, seen: Seen) -> Outcome | None:
         """Take in a moment; the outcome when the round is over."""
@@ -245,6 +246,9 @@ class Round:
         return self._outcome(Status.COMPLETED, "transcript", self._so_far())
 
     def _by_screen(self, seen: Seen) -> Outcome | None:
+        if seen.now - self._looked_at < self.screen.check_interval_s:
+            return None
+        self._looked_at = seen.now
         by_hooks = seen.hooks_work and self.kind == "prompt"
         if by_hooks or not self._calm(seen) or self._agents:
             return None

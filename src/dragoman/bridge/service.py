@@ -11,6 +11,7 @@ from typing import Any
 from dragoman.bridge import timing
 from dragoman.bridge.attach import AttachServer
 from dragoman.bridge.detector import Round, Seen, exit_words
+from dragoman.bridge.keyboard import SharedKeyboard
 from dragoman.bridge.mailbox import Request
 from dragoman.bridge.outcome import Outcome, Status
 from dragoman.bridge.parts import Parts, Start
@@ -18,16 +19,12 @@ from dragoman.bridge.reading import find_dialog, is_busy, is_ready
 from dragoman.bridge.results import as_result, question_on
 from dragoman.bridge.rounds import Hands, Steps, pressing, sending
 from dragoman.bridge.screen import Screen, View
+from dragoman.bridge.telling import ScreenStream, StateTeller
 from dragoman.bridge.transcript import Record
 
 # After a crash a session is taken up again, but one that crashes at once is not tried for ever.
 _MAX_RESUMES = 3
 _RESUMES_WITHIN_S = 120.0
-# A person who types has the terminal to himself for this long after the last key.
-_TYPING_S = 5.0
-_STREAM_EVERY_S = 0.2
-_MAX_STREAM_BYTES = 1 << 20
-_STATE_EVERY_S = 1.0
 # Ends of a `cc-send` that left the terminal as it was.
 _NOT_TYPED = (Status.BUSY, Status.NOT_SUBMITTED, Status.NEEDS_PERMISSION)
 
@@ -39,9 +36,7 @@ class _Work:
     began: float
     resumed: bool = False
     fresh: bool = False
-    streamed: tuple[str, ...] = ()
-    streamed_at: float = 0.0
-    stream_bytes: int = 0
+    stream: ScreenStream | None = None
 
 
 class BridgeService:
@@ -64,11 +59,8 @@ class BridgeService:
         self._last: dict[str, Any] = {}
         self._ready_since: float | None = None
         self._resumes: list[float] = []
-        self._held = False
-        self._kept_typing = bytearray()
-        self._typed_at = float("-inf")
-        self._told_state: dict[str, Any] = {}
-        self._told_at = 0.0
+        self._keyboard = SharedKeyboard(self._terminal_write, parts.clock)
+        self._teller = StateTeller(parts.mailbox)
         self._open("first")
 
     @property
@@ -137,11 +129,7 @@ class BridgeService:
 
     def person_typed(self, data: bytes) -> None:
         """A person at an attached terminal typed."""
-        self._typed_at = self._clock()
-        if self._held:
-            self._kept_typing += data[:4096]
-        else:
-            self._terminal.write(data)
+        self._keyboard.person_typed(data)
 
     def resize(self, cols: int, rows: int) -> None:
         """Follow the size of a typing person's terminal, between rounds only."""
@@ -168,7 +156,7 @@ class BridgeService:
         return self._work is not None or self._status == "starting"
 
     def _open(self, how: Start) -> None:
-        self._screen = Screen(self._parts.cols, self._parts.rows, self._answer_terminal)
+        self._screen = Screen(self._parts.cols, self._parts.rows, self._terminal_write)
         self._terminal = self._parts.start(how)
         if not hasattr(self, "_opened_at"):
             self._opened_at = self._clock()
@@ -177,9 +165,6 @@ class BridgeService:
         self._late, self._how = None, how
         self._parts.started(self._terminal.pid)
         self._parts.log(f"claude started pid={self._terminal.pid} {how}")
-
-    def _answer_terminal(self, data: bytes) -> None:
-        self._terminal.write(data)
 
     def _look(self) -> Seen:
         data = self._terminal.read()
@@ -249,12 +234,14 @@ class BridgeService:
         self._parts.log(
             f"request {request.id} {request.kind} {len(request.prompt)} characters key={request.key}"
         )
-        hands = Hands(self._terminal_write, self._hold, self._parts.screen)
+        hands = Hands(self._terminal_write, self._keyboard.hold, self._parts.screen)
         if request.kind == "send":
             steps = sending(request, hands)
         else:
             steps = pressing(request, hands, turn_open=self._late is not None)
         self._work = _Work(request, steps, now)
+        if request.stream:
+            self._work.stream = ScreenStream(self._parts.mailbox.streams / f"{request.id}.log")
         if self._terminal.exit_code is not None:
             if request.kind == "send" and self._may_resume(now):
                 self._work.resumed = True
@@ -263,7 +250,7 @@ class BridgeService:
             else:
                 self._answer(self._exited())
             return
-        if now - self._typed_at < _TYPING_S:
+        if self._keyboard.is_a_persons:
             self._answer(
                 Outcome(
                     status=Status.BUSY,
@@ -292,8 +279,8 @@ class BridgeService:
     def _go_on(self, seen: Seen) -> None:
         work = self._work
         assert work is not None
-        if work.request.stream:
-            self._stream(work, seen)
+        if work.stream is not None:
+            work.stream.show(seen.view, seen.now)
         self._follow_late(seen)
         try:
             work.steps.send(seen)
@@ -375,26 +362,7 @@ class BridgeService:
     def _terminal_write(self, data: bytes) -> None:
         self._terminal.write(data)
 
-    def _hold(self, on: bool) -> None:
-        self._held = on
-        if not on and self._kept_typing:
-            self._terminal.write(bytes(self._kept_typing))
-            self._kept_typing.clear()
-
-    def _stream(self, work: _Work, seen: Seen) -> None:
-        if seen.now - work.streamed_at < _STREAM_EVERY_S or seen.view.lines == work.streamed:
-            return
-        known = set(work.streamed)
-        fresh = [line for line in seen.view.lines if line.strip() and line not in known]
-        work.streamed, work.streamed_at = seen.view.lines, seen.now
-        data = ("\n".join(fresh) + "\n").encode("utf-8", "replace") if fresh else b""
-        if data and work.stream_bytes + len(data) <= _MAX_STREAM_BYTES:
-            work.stream_bytes += len(data)
-            with (self._parts.mailbox.streams / f"{work.request.id}.log").open("ab") as file:
-                file.write(data)
-
     def _tell_state(self, *, force: bool = False) -> None:
-        now = self._clock()
         state = {
             **self._identity,
             "status": str(self._status),
@@ -407,13 +375,4 @@ class BridgeService:
         }
         if self._finished is not None:
             state["finished"] = self._finished
-        if state == self._told_state or (
-            not force and now - self._told_at < _STATE_EVERY_S and self._same(state)
-        ):
-            return
-        self._told_state, self._told_at = state, now
-        self._parts.mailbox.write_state(state)
-
-    def _same(self, state: dict[str, Any]) -> bool:
-        # What flickers is told once a second; what somebody waits for is told at once.
-        return all(state.get(key) == self._told_state.get(key) for key in ("status", "request", "cc_pid"))
+        self._teller.tell(state, self._clock(), force=force)

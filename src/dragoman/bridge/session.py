@@ -70,8 +70,7 @@ class BridgePlan(msgspec.Struct, kw_only=True):
         arguments: its further arguments.
         cols: width of the terminal.
         rows: height of the terminal.
-        min_run_ms, quiet_ms, spinner_stable_ms, submit_grace_ms: the screen's times.
-        tick_ms: how often to look while a round runs.
+        min_run_ms, quiet_ms, spinner_stable_ms, submit_grace_ms, check_interval_ms: the screen's times.
         record: whether to keep a recording of the terminal.
     """
 
@@ -83,6 +82,7 @@ class BridgePlan(msgspec.Struct, kw_only=True):
     quiet_ms: int = 2500
     spinner_stable_ms: int = 1000
     submit_grace_ms: int = 5000
+    check_interval_ms: int = 100
     record: bool = True
 
     @property
@@ -93,6 +93,7 @@ class BridgePlan(msgspec.Struct, kw_only=True):
             self.quiet_ms / 1000,
             self.spinner_stable_ms / 1000,
             self.submit_grace_ms / 1000,
+            self.check_interval_ms / 1000,
         )
 
 
@@ -238,6 +239,7 @@ def bridge_plan(claude: Path, arguments: list[str], settings: BridgeSettings) ->
         quiet_ms=settings.quiet_ms,
         spinner_stable_ms=settings.spinner_stable_ms,
         submit_grace_ms=settings.submit_grace_ms,
+        check_interval_ms=settings.check_interval_ms,
     )
 
 

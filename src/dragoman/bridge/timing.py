@@ -60,9 +60,11 @@ class ScreenTiming:
         quiet_s: nothing was printed for this long.
         spinner_stable_s: no sign of work for this long.
         submit_grace_s: how long a prompt may take from Enter to being accepted.
+        check_interval_s: how often the screen alone is asked whether the turn is over.
     """
 
     min_run_s: float = 1.5
     quiet_s: float = 2.5
     spinner_stable_s: float = 1.0
     submit_grace_s: float = 5.0
+    check_interval_s: float = 0.1

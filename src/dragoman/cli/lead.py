@@ -31,7 +31,15 @@ def _say(text: str) -> None:
     click.echo(f"dragoman: {text}", err=True)
 
 
-@click.command(context_settings=AS_IS, add_help_option=False)
+class _Verbatim(click.Command):
+    """Hands every word on as it is; click itself would take a `--` away, and with it what it protects."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.params["words"] = tuple(args)
+        return []
+
+
+@click.command(cls=_Verbatim, context_settings=AS_IS, add_help_option=False)
 @click.argument("words", nargs=-1, type=click.UNPROCESSED)
 def lead(words: Sequence[str]) -> int:
     """Let Codex lead one interactive Claude Code in this folder. All words go to Codex."""
@@ -96,15 +104,14 @@ def _command(command: str | tuple[str, ...] | None) -> tuple[str | None, list[st
 def _passed_on(name: str, summary: str) -> click.Command:
     """A command of the session: its words are read by the small program the lead's shell runs directly."""
 
-    @click.command(name, context_settings=AS_IS, add_help_option=False, help=summary)
+    @click.command(name, cls=_Verbatim, context_settings=AS_IS, add_help_option=False, help=summary)
     @click.argument("words", nargs=-1, type=click.UNPROCESSED)
-    @AS_JSON
-    def command(words: Sequence[str], as_json: bool) -> int:
+    @AS_JSON  # read by the program itself, with all the rest
+    def command(words: Sequence[str]) -> int:
         from dragoman.bridge import client
 
         try:
-            # Options first: the prompt may stand behind `--`.
-            return client.main([name, *(["--json"] if as_json else []), *words])
+            return client.main([name, *words])
         except SystemExit as end:
             return end.code if isinstance(end.code, int) else ExitCode.USAGE
 
