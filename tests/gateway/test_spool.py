@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -130,6 +131,52 @@ def test_very_many_waiting_rows_are_bounded(tmp_path: Path, monkeypatch: pytest.
             spool.append(row(number))
         assert spool.lost == 3
         spool.close()
-        assert [it.id for it in read(tmp_path)] == [f"r{n}" for n in range(3, 8)]
+        (file,) = tmp_path.iterdir()
+        told, *rows = file.read_bytes().splitlines()
+        assert (msgspec.json.decode(told)["lost"], len(rows)) == (3, 5)
+        assert msgspec.json.decode(rows[0], type=UsageRow).id == "r3"
+
+    asyncio.run(run())
+
+
+def test_a_disk_that_stays_full_gets_one_file_and_no_torn_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.write
+    room = 30
+
+    def write(fd: int, data: bytes) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, "no space")
+        taken, room = data[:room], room - min(room, len(data))
+        return real(fd, taken)
+
+    async def run() -> None:
+        nonlocal room
+        monkeypatch.setattr(module.os, "write", write)
+        spool = Spool(tmp_path, wall=lambda: 1700.0)
+        spool.append(row(1))
+        for _ in range(5):
+            assert not spool.flush()
+        room = 10_000
+        assert spool.flush()
+        spool.close()
+        assert [it.id for it in read(tmp_path)] == ["r1"]
+
+    asyncio.run(run())
+
+
+def test_a_file_is_locked_while_more_may_come(tmp_path: Path) -> None:
+    async def run() -> None:
+        spool = Spool(tmp_path, wall=lambda: 1700.0)
+        spool.append(row(1))
+        spool.flush()
+        (file,) = tmp_path.iterdir()
+        with file.open() as opened:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            spool.close()
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     asyncio.run(run())

@@ -27,10 +27,12 @@ from .forward import ControlDoor, is_control_path
 from .incoming import WIRE_PATHS, Incoming, read_head
 from .keys import KeyStates
 from .pulse import SILENCE_S
+from .quota_headers import QuotaHeaders
 from .recall import RecallStore
 from .replies import Refusal, send_error_answer, send_json, send_refusal, send_whole
 from .runtime import Runtime
 from .spool import Spool
+from .tariffs import Tariffs
 from .transport import Transport
 
 COUNT_PATH = "/v1/messages/count_tokens"
@@ -102,6 +104,8 @@ class Gateway:
         self._key_states = KeyStates(slots, clock=clock, wall=wall)
         self._recall = RecallStore()
         self._budgets = Budgets(slots.parent / "budgets" if budgets is None else budgets)
+        self._tariffs = Tariffs(slots.parent / "tariffs.json", clock=clock)
+        self._quota = QuotaHeaders(slots.parent / "quota", clock=clock, wall=wall)
         self._learned: dict[tuple[str, str], Dialect] = {}
         self.runtime = runtime
 
@@ -119,6 +123,8 @@ class Gateway:
             keys=runtime.keys,
             key_states=self._key_states,
             budgets=self._budgets,
+            tariffs=self._tariffs,
+            quota=self._quota,
             transport=self._transport,
             learned=self._learned,
             embedded_url=self._embedded_url,

@@ -12,12 +12,10 @@ from pathlib import Path
 
 import msgspec
 
-from dragoman.config.schema import Price
+from dragoman.catalog.tariffs import PerMillion, cost_usd
 from dragoman.config.tokens import TokenRecord
 from dragoman.wire.errors import Failure, failure
 from dragoman.wire.events import Usage
-
-_MILLION = 1_000_000
 
 
 class Used(msgspec.Struct, kw_only=True):
@@ -38,7 +36,7 @@ class Budgets:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def admit(self, token: TokenRecord, price: Price | None) -> Failure | None:
+    def admit(self, token: TokenRecord, price: PerMillion | None) -> Failure | None:
         """Count a request that begins, or say why it may not.
 
         Args:
@@ -65,7 +63,7 @@ class Budgets:
             counter.write()
         return None
 
-    def spend(self, token: TokenRecord, usage: Usage, price: Price | None) -> None:
+    def spend(self, token: TokenRecord, usage: Usage, price: PerMillion | None) -> None:
         """Count what a request has cost."""
         if token.limits.unlimited:
             return
@@ -78,19 +76,6 @@ class Budgets:
         """What a token has used."""
         with _Counter(self._folder, token.id) as counter:
             return counter.used
-
-
-def cost_usd(usage: Usage, price: Price) -> float:
-    """What tokens cost by a tariff, in US dollars."""
-    cached = usage.cache_read_tokens + usage.cache_write_tokens
-    read = price.input if price.cache_read is None else price.cache_read
-    write = price.input if price.cache_write is None else price.cache_write
-    return (
-        max(usage.input_tokens - cached, 0) * price.input
-        + usage.cache_read_tokens * read
-        + usage.cache_write_tokens * write
-        + usage.output_tokens * price.output
-    ) / _MILLION
 
 
 class _Counter:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from dragoman.catalog.tariffs import PerMillion, cost_usd
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.encode_error import encode_error
 from dragoman.wire.errors import BadRequest, Failure, FailureCode, failure
@@ -22,9 +23,11 @@ from .counting import count_text, count_tokens
 from .keys import Key, KeysExhausted, KeyStates
 from .legs import failure_frame
 from .pump import AttemptFailed
+from .quota_headers import QuotaHeaders
 from .replies import Refusal, send_error_answer, send_refusal
 from .routes import Route, RouteTable, UnknownModel
 from .spool import Outcome, UsageRow, UsageSource
+from .tariffs import PriceSource, Tariffs
 from .transport import Transport
 
 # What another provider may do better: the request is fine, this place is not.
@@ -63,6 +66,8 @@ class Means:
         keys: each provider's keys.
         key_states: what is known about them.
         budgets: what limited tokens have used.
+        tariffs: what tokens cost.
+        quota: what providers say of their windows.
         transport: what carries requests.
         learned: quirks seen at a provider and model, kept beyond a reload.
         embedded_url: where the embedded model answers, "" when it cannot.
@@ -77,6 +82,8 @@ class Means:
     keys: Mapping[str, tuple[Key, ...]]
     key_states: KeyStates
     budgets: Budgets
+    tariffs: Tariffs
+    quota: QuotaHeaders
     transport: Transport
     learned: dict[tuple[str, str], Dialect]
     embedded_url: str
@@ -159,7 +166,10 @@ class Exchange:
 
     def _over_budget(self, route: Route) -> Failure | None:
         token = self._talk.incoming.token
-        return None if token is None else self._means.budgets.admit(token, route.price)
+        if token is None or token.limits.unlimited:
+            return None
+        price, _ = self._means.tariffs.price_of(route, self._talk.incoming.at)
+        return self._means.budgets.admit(token, price)
 
     async def _ask_in_turn(self, first: Route) -> Failure | None:
         """Ask the route and its fallbacks until one has answered; the first refusal that counts otherwise."""
@@ -168,6 +178,7 @@ class Exchange:
             if told is not None and self._talk.committed and route.native != first.native:
                 break  # the stream was begun in a way the other cannot go on with
             self._route = route
+            self._talk.incoming.added = self._means.quota.headers_for(self._talk.incoming, route.provider)
             found = await self._ask(route)
             if found is None:
                 return None
@@ -318,13 +329,20 @@ class Exchange:
             input_tokens=count_tokens(talk.request), output_tokens=count_text(talk.said)
         ), "estimated"
 
+    def _price(self, usage: Usage | None) -> tuple[PerMillion | None, PriceSource]:
+        """The tariff of the minute the request came in."""
+        if usage is None or self._route is None:
+            return None, ""
+        return self._means.tariffs.price_of(self._route, self._talk.incoming.at, usage.input_tokens)
+
     def _write_row(self, outcome: Outcome) -> None:
         talk, incoming, route = self._talk, self._talk.incoming, self._route
         now = talk.finished_at or talk.clock()
         usage, source = self._usage(outcome)
         token = incoming.token
+        price, why = self._price(usage)
         if token is not None and usage is not None and route is not None:
-            self._means.budgets.spend(token, usage, route.price)
+            self._means.budgets.spend(token, usage, price)
         self._record(
             UsageRow(
                 id=incoming.id,
@@ -347,6 +365,8 @@ class Exchange:
                 output_tokens=usage.output_tokens if usage is not None else 0,
                 reasoning_tokens=usage.reasoning_tokens if usage is not None else 0,
                 usage_source=source,
+                cost_usd=None if usage is None or price is None else round(cost_usd(usage, price), 9),
+                price_source=why,
                 status=incoming.status,
                 outcome=outcome,
                 failure=talk.failure.code if talk.failure is not None else None,

@@ -39,6 +39,7 @@ class Incoming:
         token: what the client showed, once it has been looked up.
         flow: whether the client's connection takes more, where the server says (see `BoundedProtocol`).
         status: the status of the answer, 0 until there is one.
+        added: headers to add to the answer, whatever it is.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Incoming:
     token: TokenRecord | None = field(default=None)
     flow: Any = None
     status: int = 0
+    added: tuple[tuple[bytes, bytes], ...] = ()
 
     @property
     def client(self) -> Client:

@@ -104,6 +104,7 @@ def with_request_id(headers: Headers, incoming: Incoming) -> Headers:
     names = {name for name, _ in headers}
     own = incoming.id.encode("latin-1")
     added = [(name, own) for name in (RequestIdHeader,) if name not in names]
+    added += [pair for pair in incoming.added if pair[0] not in names]
     if incoming.wire == "messages" and b"request-id" not in names:
         added.append((b"request-id", own))
     return [*headers, *added]
