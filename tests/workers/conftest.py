@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,12 +16,13 @@ from typing import Any
 
 import pytest
 
-from dragoman.clients.claude_code import ClaudeCode, ClaudeFeatures, bundled_binary, find_claude_code
+from dragoman.clients.claude_code import ClaudeCode, bundled_binary, find_claude_code
 from dragoman.clients.codex_program import Codex, bundled_codex, find_codex
 from dragoman.workers.base import WorkerEvent, WorkerOutcome, WorkerTask
 from dragoman.workers.child import ChildPatience
 from dragoman.workers.claude import ClaudeWorker
 from dragoman.workers.codex import CodexWorker
+from dragoman.workers.testing import FakeClaude
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "workers"
 
@@ -37,15 +37,8 @@ def recordings() -> Path:
 
 
 @pytest.fixture(scope="session")
-def fake_claude(tmp_path_factory: pytest.TempPathFactory) -> ClaudeCode:
-    program = tmp_path_factory.mktemp("fake") / "claude"
-    source = (FIXTURES / "fake_claude.py").read_text("utf-8")
-    program.write_text(f"#!{sys.executable} -IS\n{source}", "utf-8")
-    program.chmod(0o755)
-    features = ClaudeFeatures(
-        safe_mode=True, permission_prompts=True, manual_mode=True, scrub_needs_bubblewrap=True
-    )
-    return ClaudeCode(path=program, source="config", version=(2, 1, 329), features=features)
+def fake_claude(fake_worker: FakeClaude) -> ClaudeCode:
+    return fake_worker.client
 
 
 @dataclass
@@ -54,15 +47,15 @@ class Play:
 
     outcome: WorkerOutcome
     events: list[WorkerEvent]
-    cwd: Path
+    notes: Path
     took_s: float
 
     def told(self, kind: type[WorkerEvent]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
 
     def noted(self, name: str) -> str:
-        """What the fake wrote into its working directory."""
-        return (self.cwd / name).read_text("utf-8")
+        """What the fake noted for us."""
+        return (self.notes / name).read_text("utf-8")
 
 
 @dataclass
@@ -76,6 +69,11 @@ class Stage:
     @property
     def cwd(self) -> Path:
         return self.task.cwd
+
+    @property
+    def notes(self) -> Path:
+        """Where the fake leaves its notes."""
+        return self.task.config_folder / "notes"
 
     def play(
         self,
@@ -111,7 +109,7 @@ class Stage:
             return outcome, time.monotonic() - started
 
         outcome, took_s = asyncio.run(asyncio.wait_for(main(), 90))
-        return Play(outcome, events, self.cwd, took_s)
+        return Play(outcome, events, self.notes, took_s)
 
 
 def make_stage(client: ClaudeCode | Codex, folder: Path, *, patience: ChildPatience | None = None) -> Stage:

@@ -187,13 +187,13 @@ def test_an_endless_stream_ends_with_the_time_limit(stage: Stage, behaviour: str
 
 
 def test_a_client_that_never_reads_its_input_can_be_stopped(stage: Stage) -> None:
-    ready = stage.cwd / "environment.json"
+    ready = stage.notes / "environment.json"
     play = stage.play("never_reads", prompt="x" * 3_000_000, stop_when=lambda _: ready.exists())
     assert (play.outcome.status, play.outcome.error_code) == ("stopped", "worker_cancelled")
 
 
 def test_a_stop_asks_politely_first_and_keeps_the_words(stage: Stage) -> None:
-    play = stage.play("hangs", stop_when=lambda _: (stage.cwd / "ready").exists())
+    play = stage.play("hangs", stop_when=lambda _: (stage.notes / "ready").exists())
     assert (play.outcome.status, play.outcome.text) == ("stopped", "Thinking about it.")
     assert play.noted("interrupted") == "yes"
     assert play.outcome.exit_code == 0
@@ -213,7 +213,7 @@ def test_a_stop_before_the_start_starts_nothing(stage: Stage) -> None:
 def test_a_stop_kills_what_ignores_every_signal_in_its_own_session(
     stage: Stage, is_running: IsRunning
 ) -> None:
-    play = stage.play("ignores_everything", stop_when=lambda _: (stage.cwd / "ready").exists())
+    play = stage.play("ignores_everything", stop_when=lambda _: (stage.notes / "ready").exists())
     assert play.outcome.status == "stopped"
     assert play.outcome.survivors == 0
     assert play.took_s < 11
@@ -239,15 +239,15 @@ def test_a_cancelled_run_leaves_nothing(stage: Stage, is_running: IsRunning) -> 
     async def main() -> None:
         task = replace(stage.task, environment={"FAKE_CLAUDE": "ignores_everything"})
         run = asyncio.create_task(stage.worker.run(task, on_event=lambda event: None, stop=asyncio.Event()))
-        while not (stage.cwd / "ready").exists():
+        while not (stage.notes / "ready").exists():
             await asyncio.sleep(0.01)
         run.cancel()
         with pytest.raises(asyncio.CancelledError):
             await run
 
     asyncio.run(asyncio.wait_for(main(), 30))
-    assert not is_running(int((stage.cwd / "ready").read_text()))
-    assert not is_running(int((stage.cwd / "grandchild").read_text()))
+    assert not is_running(int((stage.notes / "ready").read_text()))
+    assert not is_running(int((stage.notes / "grandchild").read_text()))
 
 
 def test_a_listener_that_fails_ends_the_run_and_is_heard(stage: Stage, is_running: IsRunning) -> None:
@@ -260,7 +260,7 @@ def test_a_listener_that_fails_ends_the_run_and_is_heard(stage: Stage, is_runnin
 
     with pytest.raises(ZeroDivisionError):
         asyncio.run(asyncio.wait_for(main(), 30))
-    grandchild = stage.cwd / "grandchild"
+    grandchild = stage.notes / "grandchild"
     assert not grandchild.exists() or not is_running(int(grandchild.read_text()))
 
 
