@@ -25,10 +25,11 @@ MAX_PATH_BYTES = 4096
 MAX_CONTEXT_ROOTS = 5
 
 # Never a place to work in, whatever is allowed.
-_EXACT = frozenset(
-    "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr /var "
-    "/Users /System /Library /Applications /private /private/tmp /private/var /private/etc".split()
+_EXACT_NAMES = (
+    "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run /sbin /srv /sys /tmp /usr "
+    "/var /Users /System /Library /Applications /private /private/tmp /private/var /private/etc"
 )
+_EXACT = frozenset(_EXACT_NAMES.split())
 # Nothing below these either, but where an allow root lies inside.
 _BELOW = ("/bin", "/boot", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/System", "/Library", "/private/etc")
 _NEVER_BELOW = ("/dev", "/proc", "/sys")
