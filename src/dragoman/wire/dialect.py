@@ -64,6 +64,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         effort_when_off: may an effort word accompany switched-off thinking.
         thinking_extra: fields added to the thinking switch when it is on (`clear_thinking = false`).
         budget_tokens: whether the switch takes `budget_tokens`.
+        loops_begin_thinking: Messages: thinking with a budget is refused in a tool loop that did not begin
+            with a thinking block; such a loop goes on without thinking to its end.
         reasoning_replay: when earlier reasoning is sent back: `never`, `tool_turns` (assistant turns with
             calls), `always`.
         reasoning_field: Chat: the field that carries reasoning both ways.
@@ -122,6 +124,7 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     effort_when_off: bool = False
     thinking_extra: dict[str, Any] = {}
     budget_tokens: bool = False
+    loops_begin_thinking: bool = True
     reasoning_replay: Literal["never", "tool_turns", "always"] = "never"
     reasoning_field: Literal["reasoning_content", "reasoning"] = "reasoning_content"
     reasoning_required: bool = False

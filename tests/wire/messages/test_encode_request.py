@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from dragoman.wire import translate
@@ -252,6 +253,32 @@ def test_a_tool_loop_that_began_elsewhere_goes_on_without_budgeted_thinking() ->
     assert "thinking" not in sent(*turns, thinking=Thinking(effort="high"), dialect=BUDGETED)
     own = (HI, Assistant((thinking("home"), Call("c", "f"))), User((Result("c", (Text(b"x"),)),)))
     assert sent(*own, thinking=Thinking(effort="high"), dialect=BUDGETED)["thinking"]["type"] == "enabled"
+
+
+def called(call_id: str, *before: Reasoning) -> tuple[Turn, Turn]:
+    return Assistant((*before, Call(call_id, "f"))), User((Result(call_id, (Text(b"x"),)),))
+
+
+@pytest.mark.parametrize(
+    ("loop", "thinks"),
+    [
+        ([*called("c", thinking("home")), *called("d")], True),
+        ([*called("c"), *called("d", thinking("home"))], False),
+        ([*called("c", thinking("other")), *called("d", thinking("home"))], False),
+        ([*called("c"), Assistant((Text(b"done"),)), HI, *called("d", thinking("home"))], True),
+        ([*called("c"), Assistant((Text(b"done"),)), HI], True),
+        ([Assistant((Text(b"t"),)), HI, *called("d")], False),
+    ],
+)
+def test_a_tool_loop_keeps_the_thinking_it_began_with(loop: list[Turn], thinks: bool) -> None:
+    body = sent(HI, *loop, thinking=Thinking(effort="high"), dialect=BUDGETED)
+    assert ("thinking" in body) is thinks
+
+
+def test_a_provider_that_takes_any_history_thinks_in_every_loop() -> None:
+    easy = msgspec.structs.replace(BUDGETED, loops_begin_thinking=False)
+    body = sent(HI, *called("c"), thinking=Thinking(effort="high"), dialect=easy)
+    assert body["thinking"]["type"] == "enabled"
 
 
 def test_a_demanded_schema_is_part_of_the_output_config() -> None:

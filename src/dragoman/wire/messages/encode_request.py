@@ -86,9 +86,8 @@ def encode(
         request.thinking, model=model, dialect=dialect, limits=limits, max_output_tokens=ceiling
     )
     if plan.budget_tokens is not None and _unthought_loop(request.turns, dialect):
-        # Where thinking has a budget, a tool loop that began without it may not go on with it: 400.
         plan = ThinkingPlan("silent", None, active=False)
-        shims["thinking off inside a foreign tool loop"] = None
+        shims["thinking off inside a tool loop that began without it"] = None
     body: Fields = {"model": model, "max_tokens": ceiling, "stream": stream}
     if request.wire == "messages":
         for name, value in _fields.decode(request.body or b"{}").items():
@@ -125,14 +124,22 @@ def _ceiling(wanted: int | None, limits: Limits) -> int:
 
 
 def _unthought_loop(turns: Sequence[Turn], dialect: Dialect) -> bool:
-    """Whether the conversation ends in tool results whose calls were made without (signed) thinking."""
-    last = turns[-1] if turns else None
-    if not isinstance(last, User) or not last.results:
+    """Whether the conversation ends inside a tool loop that has to go on without thinking.
+
+    A tool loop counts as one assistant turn: it is judged by how it began, so that the switch stays the same
+    to its end and prompt caches keep hitting.
+    """
+    if not dialect.loops_begin_thinking:
         return False
-    calls = next((turn for turn in reversed(turns) if isinstance(turn, Assistant)), None)
-    if calls is None or not has_calls(calls.parts):
+    opening: Assistant | None = None
+    for turn in reversed(turns):
+        if isinstance(turn, Assistant):
+            opening = turn
+        elif isinstance(turn, User) and not turn.results:
+            break
+    if opening is None or not has_calls(opening.parts):
         return False
-    first = calls.parts[0]
+    first = opening.parts[0]
     return not isinstance(first, Reasoning) or _thinking_block(first, dialect) is None
 
 
