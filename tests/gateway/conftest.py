@@ -25,7 +25,15 @@ from dragoman.gateway.forward import ControlDoor
 from dragoman.gateway.runtime import make_runtime
 from dragoman.gateway.server import server_config
 from dragoman.gateway.spool import Spool, UsageRow
-from dragoman.gateway.transport import Answer, Outgoing, Timeouts, Transport, parse_base
+from dragoman.gateway.transport import (
+    Answer,
+    Outgoing,
+    Proxy,
+    ProxyRules,
+    Timeouts,
+    Transport,
+    parse_base,
+)
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "gateway"
 
@@ -297,6 +305,7 @@ async def served(
     environment: dict[str, str] | None = None,
     data_plane_only: bool = False,
     control: Path | None = None,
+    proxies: ProxyRules | None = None,
     **options: Any,
 ) -> AsyncIterator[Served]:
     """A gateway with this configuration, served by uvicorn on loopback."""
@@ -309,7 +318,7 @@ async def served(
     home.ensure()
     config = parse_config(toml, environment)
     logged: list[tuple[str, dict[str, Any]]] = []
-    transport = Transport()
+    transport = Transport(proxies=proxies)
     door = ControlDoor(control, transport, hold_s=options.pop("hold_s", 0.5)) if control is not None else None
     gateway = Gateway(
         make_runtime(config, home, environment),
@@ -359,12 +368,108 @@ def ca_file() -> str:
     return str(FIXTURES / "localhost.pem")
 
 
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority nobody knows, and a server it vouches for."""
+
+    ca_file: Path
+    tls: ssl.SSLContext
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A private authority as companies have them: its own root, and a certificate for this machine."""
+    from datetime import UTC, datetime, timedelta
+    from ipaddress import IPv4Address
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    folder = tmp_path_factory.mktemp("authority")
+    now = datetime.now(UTC)
+    root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    root = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "A company's own authority")])
+
+    def certificate(subject: x509.Name, of: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        begun = x509.CertificateBuilder().subject_name(subject).issuer_name(root)
+        numbered = begun.public_key(of.public_key()).serial_number(x509.random_serial_number())
+        return numbered.not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1))
+
+    constraints = x509.BasicConstraints(ca=True, path_length=0)
+    signed_root = certificate(root, root_key).add_extension(constraints, True)
+    here = x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))])
+    leaf = certificate(x509.Name([]), key).add_extension(here, True)
+    pem = serialization.Encoding.PEM
+    ca_file, chain = folder / "authority.pem", folder / "server.pem"
+    ca_file.write_bytes(signed_root.sign(root_key, hashes.SHA256()).public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    chain.write_bytes(private + leaf.sign(root_key, hashes.SHA256()).public_bytes(pem))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain)
+    return Authority(ca_file, context)
+
+
 def _is_whole(answer: bytes) -> bool:
     head, _, body = answer.partition(b"\r\n\r\n")
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return len(body) >= int(line[15:])
     return body.endswith(b"0\r\n\r\n")
+
+
+class TunnelProxy:
+    """A proxy that understands CONNECT and absolute addresses, and keeps what it was asked."""
+
+    def __init__(self, status: str = "200 Connection established") -> None:
+        self.status = status
+        self.heads: list[str] = []
+        self.port = 0
+
+    async def __aenter__(self) -> TunnelProxy:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    def rules(self, **kw: Any) -> ProxyRules:
+        proxy = Proxy("http", "127.0.0.1", self.port, "Basic dTpw")
+        return ProxyRules(http=proxy, https=proxy, **kw)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            self.heads.append(head)
+            method, target, _ = head.split(" ", 2)
+            if method == "CONNECT":
+                writer.write(f"HTTP/1.1 {self.status}\r\n\r\n".encode())
+                if not self.status.startswith("200"):
+                    return
+                host, _, port = target.rpartition(":")
+                onward = await asyncio.open_connection(host, int(port))
+            else:
+                base = target.split("/", 3)
+                host, _, port = base[2].rpartition(":")
+                onward = await asyncio.open_connection(host, int(port))
+                onward[1].write(head.replace(target, "/" + base[3], 1).encode())
+            await asyncio.gather(self._copy(reader, onward[1]), self._copy(onward[0], writer))
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    @staticmethod
+    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
 
 
 class Kit:
@@ -436,6 +541,7 @@ class Kit:
         with asyncio.Runner(loop_factory=self._loop_factory) as runner:
             runner.run(whole())
 
+    TunnelProxy = TunnelProxy
     scripted = staticmethod(scripted)
     answer = staticmethod(answer)
     chunk = staticmethod(chunk)

@@ -39,6 +39,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
         workers: gateway processes.
         connect_timeout_s, first_byte_timeout_s, idle_timeout_s: waiting times towards providers.
         max_body_mb: the largest request taken, in MiB.
+        ca_file: certificates of authorities trusted besides the system's, in PEM.
     """
 
     host: str = "127.0.0.1"
@@ -50,6 +51,7 @@ class Gateway(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_timeout_s: Seconds = 600.0
     idle_timeout_s: Seconds = 300.0
     max_body_mb: Count = 64
+    ca_file: str | None = None
 
 
 class KeySource(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +90,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
         default_model: the upstream model for a Claude name nobody knows.
         headers: constant headers added to every request.
         dialect: single quirks that differ from the profile's.
-        connect_timeout_s, first_byte_timeout_s, idle_timeout_s, max_body_mb: as in `[gateway]`.
+        connect_timeout_s, first_byte_timeout_s, idle_timeout_s, max_body_mb, ca_file: as in `[gateway]`.
     """
 
     preset: str | None = None
@@ -105,6 +107,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     first_byte_timeout_s: Seconds | None = None
     idle_timeout_s: Seconds | None = None
     max_body_mb: Count | None = None
+    ca_file: str | None = None
 
     def __post_init__(self) -> None:
         for wire, base in self.wires.items():

@@ -15,6 +15,7 @@ from dragoman.wire.dialect import Dialect
 from dragoman.wire.encode_error import encode_error
 from dragoman.wire.errors import BadRequest
 from dragoman.wire.translate import decode_request
+from dragoman.wire.turns import Wire
 
 from .asgi import App, Receive, Scope, Send
 from .bodies import read_body
@@ -26,6 +27,7 @@ from .exchange import Exchange, Means
 from .forward import ControlDoor, is_control_path
 from .incoming import WIRE_PATHS, Incoming, read_head
 from .keys import KeyStates
+from .outgoing import upstream_origin
 from .pulse import SILENCE_S
 from .quota_headers import QuotaHeaders
 from .recall import RecallStore
@@ -247,6 +249,7 @@ class Gateway:
         except BadRequest as error:
             await send_error_answer(send, incoming, encode_error("messages", error.failure, incoming.id))
             return
+        self._expect(request.model, "messages")
         await send_json(send, incoming, {"input_tokens": count_tokens(request)})
 
     async def _list_models(self, incoming: Incoming, send: Send) -> None:
@@ -255,6 +258,8 @@ class Gateway:
         name = incoming.path.removeprefix(MODELS_PATH).strip("/")
         if not name:
             body = runtime.listings[kind]
+            # Clients read the list when they start: the first question is near.
+            self._expect(None, _LISTING_WIRES[kind])
         else:
             model = runtime.routes.find_model(name)
             if model is None:
@@ -263,6 +268,13 @@ class Gateway:
                 return
             body = anthropic_model_body(model, name) if kind == "anthropic" else openai_model_body(model)
         await send_whole(send, incoming, 200, [(b"content-type", b"application/json")], body)
+
+    def _expect(self, model: str | None, wire: Wire) -> None:
+        """A question to a model, or to the default provider, is near: have a connection ready."""
+        runtime = self._runtime
+        upstream = runtime.routes.upstream_for(model, wire)
+        if upstream is not None and not upstream.embedded and runtime.keys.get(upstream.name):
+            self._transport.warm(upstream_origin(upstream, wire))
 
     async def _forward(
         self, incoming: Incoming, scope: Scope, receive: Receive, send: Send, door: ControlDoor
@@ -277,6 +289,9 @@ class Gateway:
 
     def _health(self) -> dict[str, Any]:
         return {"status": "ok", "version": __version__, "upstreams": self._runtime.health}
+
+
+_LISTING_WIRES: dict[str, Wire] = {"codex": "responses", "anthropic": "messages", "openai": "chat"}
 
 
 def _listing_of(incoming: Incoming) -> str:

@@ -9,8 +9,9 @@ from dragoman.wire.turns import Wire
 
 from .asgi import Headers
 from .incoming import Incoming
+from .route_sources import Upstream
 from .routes import Route
-from .transport import BaseAddress, Outgoing, parse_base
+from .transport import BaseAddress, Origin, Outgoing, parse_base
 
 _ANTHROPIC_VERSION = (b"anthropic-version", b"2023-06-01")
 _AGENT = (b"user-agent", f"dragoman/{__version__}".encode())
@@ -58,9 +59,14 @@ def outgoing_request(
         own = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in route.headers]
         names = {name for name, _ in own}
         out = [pair for pair in out if pair[0] not in names] + own
-    place = _place(base + route.url, route.embedded)
+    place = _place(base + route.url, route.embedded, route.ca_file)
     target = place.target("", incoming.query if route.native else b"")
     return Outgoing("POST", place.origin, target, tuple(out), body)
+
+
+def upstream_origin(upstream: Upstream, client: Wire) -> Origin:
+    """Where a client of this wire reaches a provider that is not the embedded one."""
+    return _place(upstream.url(upstream.wire_for(client, None)), False, upstream.ca_file).origin
 
 
 def _kept(route: Route, incoming: Incoming) -> Headers:
@@ -80,8 +86,8 @@ def _kept(route: Route, incoming: Incoming) -> Headers:
 
 
 @lru_cache(maxsize=512)
-def _place(url: str, direct: bool) -> BaseAddress:
-    return parse_base(url, direct=direct)
+def _place(url: str, direct: bool, ca_file: str | None) -> BaseAddress:
+    return parse_base(url, direct=direct, ca_file=ca_file)
 
 
 def shown_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

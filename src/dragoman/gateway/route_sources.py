@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -49,6 +50,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
         catalogue: the group of shipped models it serves.
         embedded: whether it is the embedded model, whose address is known only once it runs.
         overrides: quirks that differ from the profile's.
+        ca_file: authorities trusted there besides the system's.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     catalogue: str | None = None
     embedded: bool = False
     overrides: dict[str, Any] = {}
+    ca_file: str | None = None
     connect_timeout_s: float
     first_byte_timeout_s: float
     idle_timeout_s: float
@@ -214,6 +217,7 @@ def _join(config: Config, name: str, provider: Provider) -> Upstream:
         headers=tuple(provider.headers.items()),
         catalogue=(preset.catalogue or said) if preset else None,
         overrides=provider.dialect,
+        ca_file=_ca_file(config, name, provider),
         connect_timeout_s=provider.connect_timeout_s or gateway.connect_timeout_s,
         first_byte_timeout_s=provider.first_byte_timeout_s or gateway.first_byte_timeout_s,
         idle_timeout_s=provider.idle_timeout_s or gateway.idle_timeout_s,
@@ -240,6 +244,32 @@ def _keys(name: str, provider: Provider, preset: Preset | None) -> tuple[KeySour
     variable = provider.key_env or (preset.key_env if preset else None)
     stored = KeySource(stored=name)
     return (KeySource(env=variable), stored) if variable else (stored,)
+
+
+def _ca_file(config: Config, name: str, provider: Provider) -> str | None:
+    """The provider's authorities or everybody's, as an absolute path, looked into once."""
+    own = provider.ca_file is not None
+    said = provider.ca_file if own else config.gateway.ca_file
+    if said is None:
+        return None
+    folder = config.source.file.parent if config.source.file else Path.cwd()
+    file = folder / Path(said).expanduser()
+    if problem := _unusable(file):
+        key = ("providers", name, "ca_file") if own else ("gateway", "ca_file")
+        raise config_error(config, key, problem)
+    return str(file)
+
+
+def _unusable(file: Path) -> str | None:
+    import ssl  # a few milliseconds that only those pay who name such a file
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=file)
+    except ssl.SSLError:
+        return f"{file} holds no certificates in PEM form"
+    except OSError as error:
+        return f"{file} cannot be read: {(error.strerror or type(error).__name__).lower()}"
+    return None
 
 
 def _embedded(config: Config) -> Upstream:

@@ -73,6 +73,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         headers: constant headers to add.
         connect_timeout_s, first_byte_timeout_s, idle_timeout_s: waiting times.
         max_body_bytes: the largest request taken for it.
+        ca_file: authorities trusted there besides the system's.
         price: said by the user, else None.
         fallbacks: routes to try in order when this one fails before its first content.
         embedded: it is the embedded model, to be started when first asked.
@@ -98,6 +99,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     first_byte_timeout_s: float
     idle_timeout_s: float
     max_body_bytes: int
+    ca_file: str | None = None
     price: Price | None = None
     fallbacks: tuple[Route, ...] = ()
     embedded: bool = False
@@ -172,6 +174,15 @@ class RouteTable:
             self._routes[model, client_wire] = route
         return route
 
+    def upstream_for(self, model: str | None, client_wire: Wire) -> Upstream | None:
+        """Who a request would go to: the default provider when no model is named, None when nobody."""
+        if model is None:
+            return self._default()
+        try:
+            return self._upstreams[self.resolve(model, client_wire).provider]
+        except UnknownModel:
+            return None
+
     def find_model(self, name: str) -> ListedModel | None:
         """The list's entry for a name as clients spell it, with label or Claude prefix."""
         name = bare(name)
@@ -242,6 +253,7 @@ class RouteTable:
             first_byte_timeout_s=upstream.first_byte_timeout_s,
             idle_timeout_s=upstream.idle_timeout_s,
             max_body_bytes=upstream.max_body_bytes,
+            ca_file=upstream.ca_file,
             price=facts.price,
             fallbacks=fallbacks,
             embedded=upstream.embedded,

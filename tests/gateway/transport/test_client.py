@@ -630,15 +630,3 @@ def test_idle_connections_are_bounded_in_number_and_time(kit: Any) -> None:
             await kit.until(lambda: transport.idle == 0 and server.open == 0)
 
     kit.run(run)
-
-
-def test_a_warmed_connection_serves_the_first_request(kit: Any) -> None:
-    async def run() -> None:
-        async with kit.scripted([kit.answer()]) as server:
-            transport = kit.transport()
-            assert await transport.warm(parse_base(server.base).origin)
-            answer = await transport.send(post(server.base), FAST)
-            assert (answer.reused, server.connections) == (True, 1)
-            answer.abort()
-
-    kit.run(run)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 import ssl
 from typing import Any
 
@@ -18,62 +17,8 @@ from dragoman.gateway.transport import (
 FAST = Timeouts(connect_s=2, first_byte_s=2, idle_s=2)
 
 
-class TunnelProxy:
-    """A proxy that understands CONNECT and absolute addresses, and keeps what it was asked."""
-
-    def __init__(self, status: str = "200 Connection established") -> None:
-        self.status = status
-        self.heads: list[str] = []
-        self.port = 0
-
-    async def __aenter__(self) -> TunnelProxy:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-
-    def rules(self, **kw: Any) -> ProxyRules:
-        proxy = Proxy("http", "127.0.0.1", self.port, "Basic dTpw")
-        return ProxyRules(http=proxy, https=proxy, **kw)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            self.heads.append(head)
-            method, target, _ = head.split(" ", 2)
-            if method == "CONNECT":
-                writer.write(f"HTTP/1.1 {self.status}\r\n\r\n".encode())
-                if not self.status.startswith("200"):
-                    return
-                host, _, port = target.rpartition(":")
-                onward = await asyncio.open_connection(host, int(port))
-            else:
-                base = target.split("/", 3)
-                host, _, port = base[2].rpartition(":")
-                onward = await asyncio.open_connection(host, int(port))
-                onward[1].write(head.replace(target, "/" + base[3], 1).encode())
-            await asyncio.gather(self._copy(reader, onward[1]), self._copy(onward[0], writer))
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    @staticmethod
-    async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            pass
-        finally:
-            writer.close()
-
-
-def get(base: str) -> Outgoing:
-    return Outgoing("GET", parse_base(base).origin, "/x")
+def get(base: str, ca_file: str | None = None) -> Outgoing:
+    return Outgoing("GET", parse_base(base, ca_file=ca_file).origin, "/x")
 
 
 def test_tls_upstreams_are_verified_by_the_given_authority(
@@ -81,9 +26,9 @@ def test_tls_upstreams_are_verified_by_the_given_authority(
 ) -> None:
     async def run() -> None:
         async with kit.scripted([kit.answer(b"secure", framing="chunked")], tls=server_tls) as server:
-            transport = kit.transport(ca_file=ca_file)
+            transport = kit.transport()
             for _ in range(2):
-                answer = await transport.send(get(server.base), FAST)
+                answer = await transport.send(get(server.base, ca_file), FAST)
                 assert await answer.read_all(100) == b"secure"
             assert server.connections == 1
 
@@ -95,6 +40,7 @@ def test_an_unknown_authority_is_refused_with_the_way_out(kit: Any, server_tls: 
         async with kit.scripted([kit.answer()], tls=server_tls) as server:
             with pytest.raises(ConnectFailed, match="certificate is not trusted") as caught:
                 await kit.transport().send(get(server.base), FAST)
+            assert "ca_file" in str(caught.value)
             assert "SSL_CERT_FILE" in (caught.value.hint or "")
             assert server.requests == []
 
@@ -114,10 +60,13 @@ def test_https_goes_through_a_tunnel_and_the_proxy_sees_no_request(
     kit: Any, server_tls: ssl.SSLContext, ca_file: str
 ) -> None:
     async def run() -> None:
-        async with TunnelProxy() as proxy, kit.scripted([kit.answer(b"tunnelled")], tls=server_tls) as server:
-            transport = kit.transport(proxies=proxy.rules(), ca_file=ca_file)
+        async with (
+            kit.TunnelProxy() as proxy,
+            kit.scripted([kit.answer(b"tunnelled")], tls=server_tls) as server,
+        ):
+            transport = kit.transport(proxies=proxy.rules())
             for _ in range(2):
-                answer = await transport.send(get(server.base), FAST)
+                answer = await transport.send(get(server.base, ca_file), FAST)
                 assert await answer.read_all(100) == b"tunnelled"
             (head,) = proxy.heads
             assert head.startswith(f"CONNECT 127.0.0.1:{server.port} HTTP/1.1\r\n")
@@ -129,7 +78,7 @@ def test_https_goes_through_a_tunnel_and_the_proxy_sees_no_request(
 
 def test_plain_http_asks_the_proxy_by_the_absolute_address(kit: Any) -> None:
     async def run() -> None:
-        async with TunnelProxy() as proxy, kit.scripted([kit.answer(b"relayed")]) as server:
+        async with kit.TunnelProxy() as proxy, kit.scripted([kit.answer(b"relayed")]) as server:
             transport = kit.transport(proxies=proxy.rules())
             answer = await transport.send(get(server.base), FAST)
             assert await answer.read_all(100) == b"relayed"
@@ -140,7 +89,7 @@ def test_plain_http_asks_the_proxy_by_the_absolute_address(kit: Any) -> None:
 
 def test_an_excepted_host_is_reached_directly(kit: Any) -> None:
     async def run() -> None:
-        async with TunnelProxy() as proxy, kit.scripted([kit.answer()]) as server:
+        async with kit.TunnelProxy() as proxy, kit.scripted([kit.answer()]) as server:
             transport = kit.transport(proxies=proxy.rules(exceptions=("127.0.0.0/8",)))
             await (await transport.send(get(server.base), FAST)).read_all(100)
             assert proxy.heads == []
@@ -153,10 +102,10 @@ def test_a_proxy_that_refuses_is_named_with_its_status(
     status: str, kit: Any, server_tls: ssl.SSLContext, ca_file: str
 ) -> None:
     async def run() -> None:
-        async with TunnelProxy(status) as proxy, kit.scripted([kit.answer()], tls=server_tls) as server:
-            transport = kit.transport(proxies=proxy.rules(), ca_file=ca_file)
+        async with kit.TunnelProxy(status) as proxy, kit.scripted([kit.answer()], tls=server_tls) as server:
+            transport = kit.transport(proxies=proxy.rules())
             with pytest.raises(ConnectFailed, match=f"status {status[:3]}") as caught:
-                await transport.send(get(server.base), FAST)
+                await transport.send(get(server.base, ca_file), FAST)
             assert "dTpw" not in str(caught.value) + repr(proxy.rules())
 
     kit.run(run)
@@ -171,9 +120,9 @@ def test_a_proxy_that_misbehaves_is_a_failed_connection(kit: Any, reply: bytes, 
     async def run() -> None:
         async with kit.scripted([reply, 0.05, "close"]) as server:
             proxy = Proxy("http", "127.0.0.1", server.port)
-            transport = kit.transport(proxies=ProxyRules(https=proxy), ca_file=ca_file)
+            transport = kit.transport(proxies=ProxyRules(https=proxy))
             with pytest.raises(ConnectFailed):
-                await transport.send(get("https://127.0.0.1:9"), FAST)
+                await transport.send(get("https://127.0.0.1:9", ca_file), FAST)
 
     kit.run(run)
 
@@ -181,6 +130,6 @@ def test_a_proxy_that_misbehaves_is_a_failed_connection(kit: Any, reply: bytes, 
 def test_an_unreadable_authority_file_is_named(kit: Any) -> None:
     async def run() -> None:
         with pytest.raises(Exception, match="no-such-file"):
-            await kit.transport(ca_file="no-such-file").send(get("https://127.0.0.1:9"), FAST)
+            await kit.transport().send(get("https://127.0.0.1:9", "no-such-file"), FAST)
 
     kit.run(run)

@@ -21,6 +21,7 @@ class Origin:
     Attributes:
         socket: a unix socket path; when set, host and port only fill the Host header.
         direct: never through a proxy of the environment (control's socket, the embedded model).
+        ca_file: authorities trusted here besides the system's; what differs in trust shares no connection.
     """
 
     scheme: Scheme
@@ -28,6 +29,7 @@ class Origin:
     port: int
     socket: str | None = None
     direct: bool = False
+    ca_file: str | None = None
 
     @property
     def authority(self) -> str:
@@ -52,8 +54,8 @@ class BaseAddress:
         return f"{whole}?{query.decode('latin-1')}" if query else whole
 
 
-def parse_base(url: str, *, direct: bool = False) -> BaseAddress:
-    """Read a base address such as `https://api.z.ai/api/anthropic`.
+def parse_base(url: str, *, direct: bool = False, ca_file: str | None = None) -> BaseAddress:
+    """Read a base address such as `https://api.z.ai/api/anthropic`; `direct` and `ca_file` as in `Origin`.
 
     Raises:
         BadAddress: not http(s), no host, a port that is none, or credentials, query or fragment inside.
@@ -76,7 +78,8 @@ def parse_base(url: str, *, direct: bool = False) -> BaseAddress:
             raise BadAddress(f"{host!r} is not a host name") from None
     path = parts.path.rstrip("/")
     check_target(path or "/")
-    return BaseAddress(Origin(scheme, host, port or _DEFAULT_PORTS[scheme], direct=direct), path)
+    port = port or _DEFAULT_PORTS[scheme]
+    return BaseAddress(Origin(scheme, host, port, direct=direct, ca_file=ca_file), path)
 
 
 def socket_origin(path: Path) -> Origin:

@@ -7,15 +7,20 @@ import concurrent.futures.thread  # noqa: F401 - `to_thread` would import it whi
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path as File
 
 from .address import Origin, check_header, check_target
 from .answer import Answer
 from .connection import Connection
 from .dialing import dial, make_tls_context
-from .failures import ConnectionDropped, TransportError
+from .failures import BadAddress, ConnectionDropped, TransportError
 from .limits import Limits, Timeouts
 from .pool import Path, Pool
 from .proxies import ProxyRules
+from .spares import Spares
+
+_AHEAD_S = 5.0
+"""How long a connection made ahead may take; a request that comes meanwhile makes its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +49,18 @@ class Transport:
         self,
         *,
         proxies: ProxyRules | None = None,
-        ca_file: str | None = None,
         limits: Limits | None = None,
-        tls: ssl.SSLContext | None = None,
     ) -> None:
         """
         Args:
             proxies: which proxy an origin is reached through; none by default.
-            ca_file: further authorities to trust, in PEM.
             limits: bounds of this transport.
-            tls: a ready context instead of `ca_file` (tests).
         """
         self._proxies = proxies or ProxyRules()
-        self._ca_file = ca_file
         self._limits = limits or Limits()
-        self._tls = tls
+        self._tls: dict[str | None, tuple[int, ssl.SSLContext]] = {}
         self._pool: Pool | None = None
+        self._spares: Spares | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @classmethod
@@ -82,9 +83,10 @@ class Transport:
             BadAddress: the request cannot be written as it is.
             TransportError: no answer came.
         """
-        loop, pool = self._ready()
+        loop, pool, spares = self._ready()
         path = Path(request.origin, self._proxies.choose(request.origin))
         head = _head(request, path)
+        spares.used(path)
         connection = pool.take(path)
         if connection is not None:
             started_at = loop.time()
@@ -97,23 +99,36 @@ class Transport:
         pool.adopt(path, connection)
         return await self._exchange(connection, request, head, timeouts, reused=False)
 
-    async def warm(self, origin: Origin, *, timeout_s: float = 5.0) -> bool:
-        """Make one idle connection, so that the next request pays no handshake; False when that failed."""
-        _, pool = self._ready()
-        path = Path(origin, self._proxies.choose(origin))
+    def warm(self, origin: Origin) -> None:
+        """Somebody is about to ask there: have a connection ready, without waiting for it.
+
+        Nothing is done where one is idle, or where a handshake costs next to nothing (no TLS). A failure is
+        told to nobody: the request meets it again and says so.
+        """
+        _, pool, spares = self._ready()
         try:
-            connection = await dial(path, await self._tls_for(path), timeout_s=timeout_s)
-        except TransportError:
-            return False
-        pool.adopt(path, connection)
-        connection.release(reusable=True)
-        return True
+            path = Path(origin, self._proxies.choose(origin))
+        except BadAddress:
+            return
+        if not pool.holds(path):
+            spares.begin(path)
 
     async def aclose(self) -> None:
         """Close idle connections; exchanges still running end by their own holders and are not kept."""
         if self._pool is not None:
             self._pool.close()
+        if self._spares is not None:
+            await self._spares.close()
         await asyncio.sleep(0)
+
+    async def _dial_ahead(self, path: Path) -> None:
+        _, pool, _ = self._ready()
+        try:
+            connection = await dial(path, await self._tls_for(path), timeout_s=_AHEAD_S)
+        except TransportError:
+            return
+        pool.adopt(path, connection)
+        connection.keep()
 
     async def _exchange(
         self, connection: Connection, request: Outgoing, head: bytes, timeouts: Timeouts, *, reused: bool
@@ -135,21 +150,38 @@ class Transport:
             raise
         return answer
 
-    def _ready(self) -> tuple[asyncio.AbstractEventLoop, Pool]:
+    def _ready(self) -> tuple[asyncio.AbstractEventLoop, Pool, Spares]:
         # Asking for the running loop is a system call in CPython 3.11 (it checks for a fork): once is enough.
-        if self._loop is None or self._pool is None:
+        if self._loop is None or self._pool is None or self._spares is None:
+            limits = self._limits
             self._loop = asyncio.get_running_loop()
+            self._spares = Spares(self._loop, self._dial_ahead, window_s=limits.spare_window_s)
             self._pool = Pool(
-                self._loop, per_path=self._limits.idle_per_origin, keep_idle_s=self._limits.keep_idle_s
+                self._loop,
+                per_path=limits.idle_per_origin,
+                keep_idle_s=limits.keep_idle_s,
+                on_empty=self._spares.lost,
             )
-        return self._loop, self._pool
+        return self._loop, self._pool, self._spares
 
     async def _tls_for(self, path: Path) -> ssl.SSLContext | None:
-        needs = path.origin.scheme == "https" or (path.proxy is not None and path.proxy.scheme == "https")
-        if needs and self._tls is None:
-            # Reading the system's authorities takes 40 ms: not on the loop that carries the streams.
-            self._tls = await asyncio.to_thread(make_tls_context, self._ca_file)
-        return self._tls if needs else None
+        """The context for a dial: one for each file of authorities, and another when the file has changed."""
+        if path.origin.scheme != "https" and (path.proxy is None or path.proxy.scheme != "https"):
+            return None
+        ca_file = path.origin.ca_file
+        changed = _changed_ns(ca_file)
+        known = self._tls.get(ca_file)
+        if known is None or known[0] != changed:
+            known = changed, await asyncio.to_thread(make_tls_context, ca_file)
+            self._tls[ca_file] = known
+        return known[1]
+
+
+def _changed_ns(ca_file: str | None) -> int:
+    try:
+        return File(ca_file).stat().st_mtime_ns if ca_file is not None else 0
+    except OSError:
+        return 0  # reading it says what is wrong
 
 
 def _head(request: Outgoing, path: Path) -> bytes:

@@ -69,6 +69,13 @@ class Connection(asyncio.Protocol):
         else:
             self.close()
 
+    def keep(self) -> None:
+        """Nothing was asked on it yet: keep it. What uvloop has still to write ends the handshake."""
+        if self.alive and self._on_free is not None:
+            self._on_free(self)
+        else:
+            self.close()
+
     def pause(self) -> None:
         """Stop reading: the reader is slower than the upstream."""
         if self._transport is not None and not self._transport.is_closing():

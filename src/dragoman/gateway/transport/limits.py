@@ -31,6 +31,8 @@ class Limits:
         idle_per_origin: kept-alive connections of one origin.
         keep_idle_s: how long a connection is kept; most servers and load balancers close at 60 to 75 s, and
             a handshake costs 1 to 3 ms of CPU, so closing earlier than they do would only cost.
+        spare_window_s: how long after a request a connection its server closed is replaced by a spare one; a
+            client's own work between two requests (tools, tests) is mostly shorter.
         stale_window_s: a kept-alive connection that dies this soon after the request was written was
             already dead; later the upstream may well have worked (and billed) before it died.
         drain_bytes, drain_s: what is read after the wire's own end so that the connection can be kept.
@@ -40,6 +42,7 @@ class Limits:
     buffer_bytes: int = 256 * 1024
     idle_per_origin: int = 64
     keep_idle_s: float = 90.0
+    spare_window_s: float = 60.0
     stale_window_s: float = 5.0
     drain_bytes: int = 64 * 1024
     drain_s: float = 2.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .address import Origin
@@ -19,18 +20,37 @@ class Path:
 
 
 class Pool:
-    """Keeps idle connections of every path, each for a limited time."""
+    """Keeps idle connections of every path, each for a limited time.
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, *, per_path: int, keep_idle_s: float) -> None:
+    Args:
+        loop: whose timers end them.
+        per_path: how many are kept for one path.
+        keep_idle_s: for how long.
+        on_empty: told of a path when a connection is gone and no other is idle.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        per_path: int,
+        keep_idle_s: float,
+        on_empty: Callable[[Path], None] = lambda _: None,
+    ) -> None:
         self._loop = loop
         self._per_path = per_path
         self._keep_idle_s = keep_idle_s
+        self._on_empty = on_empty
         self._idle: dict[Path, list[Connection]] = {}
         self._timers: dict[Connection, asyncio.TimerHandle] = {}
         self._closed = False
 
     def __len__(self) -> int:
         return len(self._timers)
+
+    def holds(self, path: Path) -> bool:
+        """Whether a living idle connection is here."""
+        return any(connection.alive for connection in self._idle.get(path, ()))
 
     def take(self, path: Path) -> Connection | None:
         """A living idle connection, or None."""
@@ -76,6 +96,8 @@ class Pool:
                 idle.remove(connection)
             if not idle:
                 del self._idle[path]
+        if not self._closed and not self.holds(path):
+            self._on_empty(path)
 
     def _stop_timer(self, connection: Connection) -> None:
         timer = self._timers.pop(connection, None)
