@@ -73,9 +73,10 @@ def _mended(turns: Sequence[Turn], *, late_system: bool) -> list[Turn]:
 
 
 def _is_sound(turns: Sequence[Turn]) -> bool:
-    """Whether mending would change nothing: the usual case, told at a quarter of the cost."""
+    """Whether mending would change nothing: the usual case, told at a fifth of the cost."""
     used: set[str] = set()
     waiting: set[str] = set()
+    calls = 0
     previous: type = Note
     for turn in turns:
         kind = type(turn)
@@ -90,23 +91,17 @@ def _is_sound(turns: Sequence[Turn]) -> bool:
                 if result.call_id not in waiting:
                     return False
                 waiting.discard(result.call_id)
-        else:
-            calls = 0
-            for part in turn.parts:
-                if type(part) is Call:
-                    calls += 1
-                    used.add(part.id)
-                    waiting.add(part.id)
-            if not turn.parts or len(waiting) != calls:
-                return False
+        elif not turn.parts:
+            return False
         for part in turn.parts:
-            if type(part) is Text and not part.text:
-                return False
-    return not waiting and "" not in used and len(used) == sum(_call_count(turn) for turn in turns)
-
-
-def _call_count(turn: Turn) -> int:
-    return sum(1 for part in turn.parts if type(part) is Call)
+            if type(part) is Text:
+                if not part.text:
+                    return False
+            elif type(part) is Call:
+                calls += 1
+                used.add(part.id)
+                waiting.add(part.id)
+    return not waiting and "" not in used and len(used) == calls
 
 
 def is_billing(text: RawText) -> bool:

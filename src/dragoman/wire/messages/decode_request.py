@@ -105,14 +105,13 @@ def decode(body: bytes) -> Request:
     fields = read(_body, body)
     config = fields.output_config or _OutputConfig()
     choice, parallel = _choice(fields.tool_choice)
-    found = _found_tools(body)
     return Request(
         wire="messages",
         model=fields.model,
         stream=bool(fields.stream),
         system=decode_system(fields.system) if is_set(fields.system) else (),
         turns=decode_messages(fields.messages, body),
-        tools=tuple(_tool_of(tool, f"$.tools[{i}]", found) for i, tool in enumerate(fields.tools or [])),
+        tools=_tools(fields.tools or [], body),
         tool_choice=choice,
         parallel_calls=parallel,
         thinking=_thinking(fields.thinking, config),
@@ -193,8 +192,13 @@ def _found_tools(body: bytes) -> frozenset[str]:
     return frozenset(name.decode("utf-8", "replace") for name in _FOUND_TOOL.findall(body))
 
 
-def _tool_of(value: msgspec.Raw, path: str, found: frozenset[str]) -> Tool:
-    tool = read(_tool, value, path)
+def _tools(values: list[msgspec.Raw], body: bytes) -> tuple[Tool, ...]:
+    tools = [read(_tool, value, f"$.tools[{i}]") for i, value in enumerate(values)]
+    found = _found_tools(body) if any(tool.defer_loading for tool in tools) else frozenset[str]()
+    return tuple(_tool_of(tool, value, found) for tool, value in zip(tools, values, strict=True))
+
+
+def _tool_of(tool: _Tool, value: msgspec.Raw, found: frozenset[str]) -> Tool:
     if tool.type is not None and tool.type != "custom":
         return Tool(
             kind="hosted",

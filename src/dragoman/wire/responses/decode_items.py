@@ -13,7 +13,7 @@ import msgspec
 
 from dragoman.wire import envelope
 from dragoman.wire.errors import BadRequest
-from dragoman.wire.reading import ABSENT, is_set, json_of, kind_of, need_text, read, text_of
+from dragoman.wire.reading import ABSENT, is_set, json_of, kind_of, need_text, outward, read, text_of
 from dragoman.wire.responses import compaction
 from dragoman.wire.responses.decode_tools import LOCAL_SHELL, TOOL_SEARCH, tools_of
 from dragoman.wire.tools import flat_name, safe_name
@@ -116,8 +116,12 @@ def turns_of(items: list[Item], body: bytes) -> tuple[tuple[Turn, ...], list[Too
         BadRequest: with the JSON path of what is wrong.
     """
     reader = _Reader(body)
-    for place, item in enumerate(items):
-        reader.take(item, place)
+    place = 0
+    try:
+        for place, item in enumerate(items):
+            reader.take(item, place)
+    except BadRequest as error:
+        raise outward(error, f"$.input[{place}]") from error
     return reader.finish(), reader.tools
 
 
@@ -141,22 +145,21 @@ class _Reader:
 
     def take(self, item: Item, place: int) -> None:
         """The next item."""
-        path = f"$.input[{place}]"
         match item.type:
-            case "message" | "":
-                self._message(item, path)
-            case "reasoning":
-                self._say(_reasoning(item, path))
             case "function_call" | "custom_tool_call":
-                self._say(_call(item, path))
-            case "local_shell_call":
-                self._say(_built_in(item, "local_shell", LOCAL_SHELL, item.action, path))
-            case "tool_search_call" if item.execution != "server":
-                self._say(_built_in(item, "tool_search", TOOL_SEARCH, item.arguments, path))
+                self._say(_call(item))
             case kind if kind in _CALL_OUTPUTS and item.execution != "server":
                 self._result(item, place, _CALL_OUTPUTS[kind])
+            case "message" | "":
+                self._message(item)
+            case "reasoning":
+                self._say(_reasoning(item))
+            case "local_shell_call":
+                self._say(_built_in(item, "local_shell", LOCAL_SHELL, item.action))
+            case "tool_search_call" if item.execution != "server":
+                self._say(_built_in(item, "tool_search", TOOL_SEARCH, item.arguments))
             case "additional_tools":
-                self._declare(item, path)
+                self._declare(item)
             case "compaction_trigger":
                 self._end_assistant()
                 self._user(compaction.trigger().parts)
@@ -165,12 +168,11 @@ class _Reader:
             case "item_reference":
                 raise BadRequest(
                     "An item reference points into a conversation that is not kept here",
-                    path=path,
                     hint="send the whole item instead, with `store: false`",
                 )
             case other:
                 if item.tools and other == "tool_search_output":
-                    self._declare(item, path)
+                    self._declare(item)
                 self._say(Hosted("responses", other, self._json(place)))
 
     def _json(self, place: int) -> bytes:
@@ -191,42 +193,42 @@ class _Reader:
 
     def _say(self, part: AssistantPart | None) -> None:
         if part is not None:
-            self._end_user()
+            if self._results or self._parts:
+                self._end_user()
             self._said.append(part)
 
     def _user(self, parts: Sequence[Part]) -> None:
         self._end_assistant()
         self._parts.extend(parts)
 
-    def _message(self, item: Item, path: str) -> None:
+    def _message(self, item: Item) -> None:
+        parts = _content(item.content, "$.content")
         match item.role:
             case "user":
-                self._user(_content(item.content, f"{path}.content"))
+                self._user(parts)
             case "assistant":
-                for part in _content(item.content, f"{path}.content"):
+                for part in parts:
                     if isinstance(part, Text):
                         self._say(part)
             case "developer" | "system":
-                parts = _content(item.content, f"{path}.content")
                 self._end_assistant()
                 self._end_user()
                 self._turns.append(Note(tuple(part for part in parts if isinstance(part, Text))))
             case None:
-                raise BadRequest("A message needs a role", path=f"{path}.role")
+                raise BadRequest("A message needs a role", path="$.role")
             case other:
-                raise BadRequest(f"Unknown role `{other}`", path=f"{path}.role")
+                raise BadRequest(f"Unknown role `{other}`", path="$.role")
 
     def _result(self, item: Item, place: int, kind: CallKind) -> None:
-        path = f"$.input[{place}]"
         call_id = item.call_id or item.id
         if not call_id:
-            raise BadRequest("A tool's output needs the id of its call", path=f"{path}.call_id")
+            raise BadRequest("A tool's output needs the id of its call", path="$.call_id")
         json = None
         if kind == "tool_search":
-            parts, is_error = self._found_tools(item, path), False
+            parts, is_error = self._found_tools(item), False
             json = self._json(place)
         else:
-            parts, is_error = _output_parts(item.output, f"{path}.output")
+            parts, is_error = _output_parts(item.output)
         self._end_assistant()
         if self._parts:
             self._end_user()
@@ -234,17 +236,17 @@ class _Reader:
             Result(call_id=call_id, parts=parts, is_error=is_error, kind=kind, name=item.name, json=json)
         )
 
-    def _found_tools(self, item: Item, path: str) -> tuple[Part, ...]:
+    def _found_tools(self, item: Item) -> tuple[Part, ...]:
         """What a tool search found becomes callable; the model is told the names."""
-        found = self._declare(item, path)
+        found = self._declare(item)
         names = ", ".join(safe_name(flat_name(tool.namespace, tool.name)) for tool in found)
         return (
             Text(raw(f"Tools found, they can be called now: {names}" if names else "No tool was found.")),
         )
 
-    def _declare(self, item: Item, path: str) -> list[Tool]:
+    def _declare(self, item: Item) -> list[Tool]:
         found = [
-            tool for i, value in enumerate(item.tools or []) for tool in tools_of(value, f"{path}.tools[{i}]")
+            tool for i, value in enumerate(item.tools or []) for tool in tools_of(value, f"$.tools[{i}]")
         ]
         self.tools.extend(found)
         return found
@@ -260,14 +262,14 @@ class _Reader:
 # --- items
 
 
-def _reasoning(item: Item, path: str) -> Reasoning | None:
+def _reasoning(item: Item) -> Reasoning | None:
     """A reasoning item: an envelope gives the whole thought back, a foreign blob stays a blob."""
     blob = item.encrypted_content or ""
     if envelope.is_envelope(blob):
         if (found := envelope.unwrap(blob)) is not None:
             return found
         blob = ""
-    texts = _texts(item.content, f"{path}.content") or _texts(item.summary, f"{path}.summary")
+    texts = _texts(item.content, "$.content") or _texts(item.summary, "$.summary")
     text = _GAP.join(texts)
     carriers = (Carrier(kind="encrypted", data=blob, item_id=item.id),) if blob else ()
     return Reasoning(text, carriers=carriers) if text or carriers else None
@@ -282,12 +284,12 @@ def _texts(value: msgspec.Raw, path: str) -> list[RawText]:
     return [text for text in texts if text]
 
 
-def _call(item: Item, path: str) -> Call:
+def _call(item: Item) -> Call:
     call_id = item.call_id or item.id
     if not call_id:
-        raise BadRequest("A tool call needs an id", path=f"{path}.call_id")
+        raise BadRequest("A tool call needs an id", path="$.call_id")
     if not item.name:
-        raise BadRequest("A tool call needs a name", path=f"{path}.name")
+        raise BadRequest("A tool call needs a name", path="$.name")
     freeform = item.type == "custom_tool_call"
     value = item.input if freeform else item.arguments
     text = text_of(value)
@@ -302,10 +304,10 @@ def _call(item: Item, path: str) -> Call:
     )
 
 
-def _built_in(item: Item, kind: CallKind, name: str, value: msgspec.Raw, path: str) -> Call:
+def _built_in(item: Item, kind: CallKind, name: str, value: msgspec.Raw) -> Call:
     call_id = item.call_id or item.id
     if not call_id:
-        raise BadRequest("A tool call needs an id", path=f"{path}.call_id")
+        raise BadRequest("A tool call needs an id", path="$.call_id")
     text = text_of(value)
     return Call(
         id=call_id,
@@ -317,7 +319,7 @@ def _built_in(item: Item, kind: CallKind, name: str, value: msgspec.Raw, path: s
     )
 
 
-def _output_parts(value: msgspec.Raw, path: str) -> tuple[tuple[Part, ...], bool]:
+def _output_parts(value: msgspec.Raw) -> tuple[tuple[Part, ...], bool]:
     """A tool's output: a text, a list of parts, or an object around either; all else is shown as JSON."""
     if (text := text_of(value)) is not None:
         return (Text(text),), False
@@ -325,11 +327,11 @@ def _output_parts(value: msgspec.Raw, path: str) -> tuple[tuple[Part, ...], bool
         case "nothing" | "null":
             return (), False
         case "array":
-            return tuple(_content(value, path)), False
+            return tuple(_content(value, "$.output")), False
         case "object":
-            found = read(_output, value, path)
+            found = read(_output, value, "$.output")
             if kind_of(found.content) in ("str", "array"):
-                return tuple(_content(found.content, f"{path}.content")), found.success is False
+                return tuple(_content(found.content, "$.output.content")), found.success is False
             return (Text(_as_text(value)),), found.success is False
         case _:
             return (Text(_as_text(value)),), False
@@ -347,18 +349,26 @@ def _content(value: msgspec.Raw, path: str) -> list[Part]:
         return [Text(text)]
     if not is_set(value):
         return []
-    parts = (_part(part, f"{path}[{i}]") for i, part in enumerate(read(_parts, value, path)))
-    return [part for part in parts if part is not None]
+    parts = read(_parts, value, path)
+    out: list[Part] = []
+    i = 0
+    try:
+        for i, part in enumerate(parts):
+            if (found := _part(part)) is not None:
+                out.append(found)
+    except BadRequest as error:
+        raise outward(error, f"{path}[{i}]") from error
+    return out
 
 
-def _part(part: _Part, path: str) -> Part | None:
+def _part(part: _Part) -> Part | None:
     match part.type:
         case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
-            return Text(need_text(part.text, f"{path}.text"))
+            return Text(need_text(part.text, "$.text"))
         case "refusal":
-            return Text(need_text(part.refusal, f"{path}.refusal"))
+            return Text(need_text(part.refusal, "$.refusal"))
         case "input_image" | "image_url" | "computer_screenshot":
-            return _image(part, path)
+            return _image(part)
         case "input_file" | "file":
             return _file(part)
         case "input_audio":
@@ -367,16 +377,16 @@ def _part(part: _Part, path: str) -> Part | None:
             return None
 
 
-def _image(part: _Part, path: str) -> Image:
+def _image(part: _Part) -> Image:
     value, detail = part.image_url, part.detail
     if kind_of(value) == "object":
-        found = read(_image_url, value, f"{path}.image_url")
+        found = read(_image_url, value, "$.image_url")
         value, detail = found.url, found.detail or detail
     if not is_set(value):
         if part.file_id is None:
-            raise BadRequest("An image needs an address or a file id", path=f"{path}.image_url")
+            raise BadRequest("An image needs an address or a file id", path="$.image_url")
         return Image(file_id=part.file_id, detail=detail)
-    url = need_text(value, f"{path}.image_url")
+    url = need_text(value, "$.image_url")
     media_type, data = _data_url(url)
     if data is None:
         return Image(url=url, detail=detail)
