@@ -56,6 +56,7 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
             "codex", "dragoman.cli.launch:codex", "Start Codex through the gateway, touching no configuration"
         ),
         Command("claude", "dragoman.cli.launch:claude", "Start Claude Code the same way"),
+        Command("mcp", "dragoman.cli.mcp:mcp", "Serve the delegation tools to a lead, on stdin and stdout"),
         Command("workspace", "dragoman.cli.work:workspace", "List, show and restore workspaces"),
         Command("apply", "dragoman.cli.work:apply", "Preview and apply a workspace's change, all or nothing"),
         Command("export", "dragoman.cli.work:export", "Put a workspace's change on a branch"),
