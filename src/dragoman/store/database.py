@@ -10,7 +10,16 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import (
+    DatabaseError,
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from dragoman.store.errors import StoreUnavailable
 
@@ -33,6 +42,7 @@ class Database:
 
     def __init__(self, address: URL, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.kind: Kind = "sqlite" if address.drivername.startswith("sqlite") else "postgresql"
+        self.address = address
         self.where = address.render_as_string(hide_password=True)
         self._engine = self._open(address, busy_timeout_s)
 
@@ -44,6 +54,11 @@ class Database:
             StoreUnavailable: the database does not answer.
         """
         with self._errors_told(), self._engine.connect() as connection:
+            if self.kind == "postgresql":
+                # Its default shows each statement what was committed meanwhile.
+                connection = connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
             yield connection
             connection.rollback()
 
@@ -73,7 +88,15 @@ class Database:
         if self.kind == "postgresql":
             try:
                 return create_engine(
-                    address, pool_pre_ping=True, pool_size=4, max_overflow=8, pool_timeout=busy_timeout_s
+                    address,
+                    pool_pre_ping=True,
+                    pool_size=4,
+                    max_overflow=8,
+                    pool_timeout=busy_timeout_s,
+                    connect_args={
+                        "connect_timeout": max(2, round(busy_timeout_s)),
+                        "options": f"-c lock_timeout={round(busy_timeout_s * 1000)}",
+                    },
                 )
             except ModuleNotFoundError as error:
                 raise StoreUnavailable(
@@ -104,7 +127,13 @@ class Database:
     def _errors_told(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
+        except PoolTimeout as error:
+            raise StoreUnavailable(
+                f"the database {self.where} is busy: every connection is in use", hint="try again in a moment"
+            ) from error
+        except (DatabaseError, InterfaceError) as error:
+            if isinstance(error, (DataError, IntegrityError, InternalError, ProgrammingError)):
+                raise  # ours, not the database's
             # The statement and its values stay out of the message: they may quote what a user wrote.
             raise StoreUnavailable(
                 f"the database {self.where} does not take requests: {_reason(error)}",
