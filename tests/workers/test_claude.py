@@ -18,6 +18,7 @@ from dragoman.workers.base import (
     Notice,
     Retrying,
     Said,
+    Spawned,
     Started,
     WorkerEvent,
     WorkerSetupFailed,
@@ -38,7 +39,7 @@ def test_a_normal_run_finishes_with_words_session_turns_and_usage(stage: Stage) 
     assert outcome.session_id == "11111111-2222-3333-4444-555555555555"
     assert outcome.usage["m"].input_tokens == 7
     assert (outcome.client, outcome.client_version) == ("claude", "2.1.329")
-    assert [type(event) for event in play.events] == [Started, Said]
+    assert [type(event) for event in play.events] == [Spawned, Started, Said]
 
 
 def test_the_task_is_never_the_last_block_so_that_no_path_or_command_in_it_is_expanded(stage: Stage) -> None:

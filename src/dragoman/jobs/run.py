@@ -22,10 +22,12 @@ from dragoman.jobs.evidence import Observation, Verdict, observe, plan_command, 
 from dragoman.jobs.folder import RESULT_SCHEMA, EventLog, RunFolder, RunRequest
 from dragoman.jobs.packet import Packet, parse_packet
 from dragoman.workers.base import (
+    Alive,
     Denied,
     Notice,
     Retrying,
     Said,
+    Spawned,
     Started,
     Thought,
     ToolAnswered,
@@ -319,6 +321,8 @@ class _Attempt:
     def _tell_worker(self, event: WorkerEvent) -> None:
         emit = self._log.emit
         match event:
+            case Spawned() | Alive():
+                pass
             case Started():
                 emit("worker_started", client="Claude Code", version=event.client_version, model=event.model)
             case Said():

@@ -41,9 +41,11 @@ class WorkerTask:
         max_turns: model calls allowed, None for no limit.
         timeout_s: wall-clock limit in seconds.
         resume: id of a session to go on with.
+        fork: go on in a copy of that session, under a new id.
         instructions: added to the client's own system prompt.
         output_schema: JSON Schema the final answer must fit, or None.
         environment: further variables of the worker's environment.
+        inherit_fds: descriptors the worker and all it starts keep open, such as the run's lock.
     """
 
     prompt: str
@@ -63,13 +65,26 @@ class WorkerTask:
     max_turns: int | None = None
     timeout_s: float = 1800.0
     resume: str | None = None
+    fork: bool = False
     instructions: str | None = None
     output_schema: Mapping[str, Any] | None = None
     environment: Mapping[str, str] | None = None
+    inherit_fds: tuple[int, ...] = ()
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
     """Something a worker did; texts are cut to a few kilobytes."""
+
+
+class Spawned(Event, frozen=True, kw_only=True, tag="spawned"):
+    """The client's process is there; with these two it can be found again (see `process.identity`)."""
+
+    pid: int
+    started_at: str
+
+
+class Alive(Event, frozen=True, kw_only=True, tag="alive"):
+    """The client printed something that is no event of its own; told every few seconds at most."""
 
 
 class Started(Event, frozen=True, kw_only=True, tag="started"):
@@ -139,7 +154,9 @@ class Notice(Event, frozen=True, kw_only=True, tag="notice"):
     text: str
 
 
-WorkerEvent = Started | Said | Thought | ToolCalled | ToolAnswered | Retrying | Denied | Notice
+WorkerEvent = (
+    Spawned | Alive | Started | Said | Thought | ToolCalled | ToolAnswered | Retrying | Denied | Notice
+)
 
 WorkerStatus = Literal["finished", "failed", "stopped", "timed_out"]
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from asyncio import subprocess as aio_subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -39,6 +39,19 @@ class ChildPatience:
     term_s: float = 5.0
     linger_s: float = 10.0
     orphans_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Which processes are ended with a child besides those that carry its marker.
+
+    Attributes:
+        adopted_by: our own pid where we are a subreaper: orphans that came to us are the child's.
+        spare: asked for pids that are none of the child's business, although they came to us.
+    """
+
+    adopted_by: int | None = None
+    spare: Callable[[], Iterable[int]] = tuple[int, ...]
 
 
 Ending = Literal["own", "stopped", "timed_out"]
@@ -100,6 +113,8 @@ async def run_child(
     stop: asyncio.Event,
     timeout_s: float,
     patience: ChildPatience | None = None,
+    reach: Reach | None = None,
+    on_start: Callable[[ProcessIdentity], None] | None = None,
     line_limit_bytes: int = LINE_LIMIT_BYTES,
 ) -> ChildEnd:
     """Start a child, hold the dialogue until it ends, is stopped or times out, and sweep up after it.
@@ -113,13 +128,15 @@ async def run_child(
         stop: set it to end the child.
         timeout_s: seconds after which it is ended.
         patience: see there.
+        reach: see there.
+        on_start: told who was started, before anything is said to it.
         line_limit_bytes: longest line of output that is handed on.
 
     Raises:
         SpawnFailed: it could not be started.
     """
-    run = _Run(plan, dialogue, marker, stop, patience or ChildPatience(), line_limit_bytes)
-    return await run.to_the_end(timeout_s)
+    run = _Run(plan, dialogue, marker, stop, patience or ChildPatience(), reach or Reach(), line_limit_bytes)
+    return await run.to_the_end(timeout_s, on_start)
 
 
 class _Run:
@@ -130,6 +147,7 @@ class _Run:
         marker: Marker,
         stop: asyncio.Event,
         patience: ChildPatience,
+        reach: Reach,
         line_limit_bytes: int,
     ) -> None:
         self._plan = plan
@@ -137,15 +155,25 @@ class _Run:
         self._marker = marker
         self._stop = stop
         self._patience = patience
+        self._reach = reach
         self._lines = LineSplitter(line_limit_bytes)
         self._stderr = Tail()
         self._complete = asyncio.Event()
         self._ended_by_us = False
 
-    async def to_the_end(self, timeout_s: float) -> ChildEnd:
+    async def to_the_end(
+        self, timeout_s: float, on_start: Callable[[ProcessIdentity], None] | None
+    ) -> ChildEnd:
         started = time.monotonic()
         transport, process = await self._start()
         identity = identify(process.pid)
+        if on_start is not None and identity is not None:
+            try:
+                on_start(identity)
+            except BaseException:
+                await self._end_everything(identity, 0.0)
+                transport.close()
+                raise
         tasks = [
             asyncio.create_task(self._write_opening(process)),
             output := asyncio.create_task(self._read_output(process)),
@@ -277,7 +305,14 @@ class _Run:
 
     async def _end_everything(self, identity: ProcessIdentity | None, grace_s: float) -> int:
         ended = asyncio.create_task(
-            asyncio.to_thread(end_tree, identity, grace_s=grace_s, marker=self._marker)
+            asyncio.to_thread(
+                end_tree,
+                identity,
+                grace_s=grace_s,
+                marker=self._marker,
+                adopted_by=self._reach.adopted_by,
+                spare=tuple(self._reach.spare()),
+            )
         )
         # A cancellation on the way must not leave the sweep half done.
         return len((await asyncio.shield(ended)).left)

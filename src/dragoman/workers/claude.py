@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from dragoman.clients.claude_code import ClaudeCode
 from dragoman.clients.claude_environment import ClaudeLaunch, plan_worker_environment
-from dragoman.process.spawn import SpawnFailed, SpawnPlan
-from dragoman.process.tree import run_marker
-from dragoman.workers.base import Confine, Notice, OnEvent, WorkerOutcome, WorkerSetupFailed, WorkerTask
-from dragoman.workers.child import ChildPatience, run_child
+from dragoman.process.spawn import SpawnPlan
+from dragoman.workers.base import Confine, OnEvent, WorkerOutcome, WorkerSetupFailed, WorkerTask
+from dragoman.workers.child import ChildEnd, ChildPatience, Reach
 from dragoman.workers.claude_command import plan_command
 from dragoman.workers.claude_outcome import ClaudeRun, judge
 from dragoman.workers.claude_rules import ClaudeRules, plan_rules, plan_settings
 from dragoman.workers.claude_stream import ClaudeDialogue
+from dragoman.workers.drive import Driver, Prepared
 from dragoman.workers.lines import LINE_LIMIT_BYTES
 
 
@@ -35,6 +35,7 @@ class ClaudeWorker:
         scrub: have the client keep its token from the commands it runs. It wraps each of them into
             bubblewrap then, so not inside one of ours.
         patience: how long each step of an end may take.
+        reach: which other processes are ended with the worker's.
         line_limit_bytes: longest line of output that is read.
     """
 
@@ -44,70 +45,48 @@ class ClaudeWorker:
     confine: Confine | None = None
     scrub: bool = False
     patience: ChildPatience | None = None
+    reach: Reach | None = None
     line_limit_bytes: int = LINE_LIMIT_BYTES
 
     async def run(self, task: WorkerTask, *, on_event: OnEvent, stop: asyncio.Event) -> WorkerOutcome:
         """Carry out one task; see `base.Worker.run`.
 
-        A session that cannot be found is told as a notice, and the task is begun afresh once.
-
         Raises:
             WorkerSetupFailed: the task's folders cannot be used.
             RunIdInvalid: the task's run id cannot travel in a header.
         """
-        outcome = await self._run_once(task, on_event=on_event, stop=stop)
-        if task.resume and outcome.error_code == "session_not_found" and not stop.is_set():
-            on_event(Notice(code="session_not_found", text="the session to resume is gone; starting afresh"))
-            outcome = await self._run_once(replace(task, resume=None), on_event=on_event, stop=stop)
-        return outcome
+        driver = Driver(
+            client="claude",
+            version=self.client.version_text,
+            prepare=self._prepare,
+            confine=self.confine,
+            patience=self.patience,
+            reach=self.reach,
+            line_limit_bytes=self.line_limit_bytes,
+        )
+        return await driver.run(task, on_event=on_event, stop=stop)
 
-    async def _run_once(self, task: WorkerTask, *, on_event: OnEvent, stop: asyncio.Event) -> WorkerOutcome:
-        version = self.client.version_text
-        if stop.is_set():
-            return WorkerOutcome(
-                status="stopped",
-                error_code="worker_cancelled",
-                message="stopped before it started",
-                client="claude",
-                client_version=version,
-            )
+    def _prepare(self, task: WorkerTask, on_event: OnEvent) -> Prepared:
         cwd = _real_folder(task.cwd)
         rules = plan_rules(task, cwd=cwd)
         for notice in rules.notices:
             on_event(notice)
-        plan = self._plan(task, rules, cwd)
         dialogue = ClaudeDialogue(task, rules, cwd=cwd, on_event=on_event)
-        try:
-            end = await run_child(
-                plan,
-                dialogue,
-                marker=run_marker(task.run_id),
-                stop=stop,
-                timeout_s=task.timeout_s,
-                patience=self.patience,
-                line_limit_bytes=self.line_limit_bytes,
-            )
-        except SpawnFailed as error:
-            return WorkerOutcome(
-                status="failed",
-                error_code="worker_start_failed",
-                message=error.message,
-                client="claude",
-                client_version=version,
-            )
-        return judge(
-            ClaudeRun(
+
+        def verdict(end: ChildEnd) -> WorkerOutcome:
+            run = ClaudeRun(
                 result=dialogue.result,
                 api_error=dialogue.api_error,
                 last_said=dialogue.last_said,
                 session_id=dialogue.session_id,
                 denials=dialogue.denials,
-                client_version=dialogue.client_version or version,
+                client_version=dialogue.client_version or self.client.version_text,
                 schema_asked=task.output_schema is not None,
                 token=task.token,
-            ),
-            end,
-        )
+            )
+            return judge(run, end)
+
+        return Prepared(self._plan(task, rules, cwd), dialogue, verdict)
 
     def _plan(self, task: WorkerTask, rules: ClaudeRules, cwd: Path) -> SpawnPlan:
         settings = _write_private_config(task.config_folder, rules)
@@ -123,11 +102,8 @@ class ClaudeWorker:
             scrub=self.scrub,
             extra=task.environment,
         )
-        marker = run_marker(task.run_id)
         environment = plan_worker_environment(launch, self.env, user_home=self.user_home)
-        environment[marker.name] = marker.value
-        plan = SpawnPlan(argv=plan_command(self.client, task, rules, settings), env=environment, cwd=cwd)
-        return plan if self.confine is None else self.confine(plan, task)
+        return SpawnPlan(argv=plan_command(self.client, task, rules, settings), env=environment, cwd=cwd)
 
 
 def _real_folder(folder: Path) -> Path:

@@ -23,7 +23,7 @@ def plan_command(client: ClaudeCode, task: WorkerTask, rules: ClaudeRules, setti
 
     Args:
         client: which Claude Code.
-        task: `model`, `resume`, `instructions`, `output_schema` are used.
+        task: `model`, `resume`, `fork`, `instructions`, `output_schema` are used.
         rules: what it may do.
         settings: the run's own settings file, already written.
     """
@@ -49,6 +49,8 @@ def plan_command(client: ClaudeCode, task: WorkerTask, rules: ClaudeRules, setti
         argv.append("--permission-prompts=none")
     if task.resume:
         argv.append(f"--resume={task.resume}")
+        if task.fork:
+            argv.append("--fork-session")
     if task.instructions:
         argv.append(f"--append-system-prompt={task.instructions}")
     if task.output_schema is not None:

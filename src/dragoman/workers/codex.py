@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from dragoman.clients.codex_program import Codex
-from dragoman.process.spawn import SpawnFailed, SpawnPlan
-from dragoman.process.tree import run_marker
-from dragoman.workers.base import Confine, Notice, OnEvent, WorkerOutcome, WorkerSetupFailed, WorkerTask
-from dragoman.workers.child import ChildPatience, run_child
+from dragoman.process.spawn import SpawnPlan
+from dragoman.workers.base import Confine, OnEvent, WorkerOutcome, WorkerSetupFailed, WorkerTask
+from dragoman.workers.child import ChildPatience, Reach
 from dragoman.workers.codex_config import (
     plan_command,
     plan_environment,
@@ -19,6 +18,7 @@ from dragoman.workers.codex_config import (
     write_private_config,
 )
 from dragoman.workers.codex_stream import CodexDialogue, judge
+from dragoman.workers.drive import Driver, Prepared
 from dragoman.workers.lines import LINE_LIMIT_BYTES
 
 
@@ -34,6 +34,7 @@ class CodexWorker:
         env: the surroundings; only what `plan_environment` allows gets through.
         confine: wraps the process into a sandbox of ours and turns Codex's own off.
         patience: how long each step of an end may take.
+        reach: which other processes are ended with the worker's.
         line_limit_bytes: longest line of output that is read.
     """
 
@@ -41,6 +42,7 @@ class CodexWorker:
     env: Mapping[str, str]
     confine: Confine | None = None
     patience: ChildPatience | None = None
+    reach: Reach | None = None
     line_limit_bytes: int = LINE_LIMIT_BYTES
 
     async def run(self, task: WorkerTask, *, on_event: OnEvent, stop: asyncio.Event) -> WorkerOutcome:
@@ -49,49 +51,26 @@ class CodexWorker:
         Raises:
             WorkerSetupFailed: the task's folders cannot be used.
         """
-        outcome = await self._run_once(task, on_event=on_event, stop=stop)
-        if task.resume and outcome.error_code == "session_not_found" and not stop.is_set():
-            on_event(Notice(code="session_not_found", text="the session to resume is gone; starting afresh"))
-            outcome = await self._run_once(replace(task, resume=None), on_event=on_event, stop=stop)
-        return outcome
+        driver = Driver(
+            client="codex",
+            version=self.client.version_text,
+            prepare=self._prepare,
+            confine=self.confine,
+            patience=self.patience,
+            reach=self.reach,
+            line_limit_bytes=self.line_limit_bytes,
+        )
+        return await driver.run(task, on_event=on_event, stop=stop)
 
-    async def _run_once(self, task: WorkerTask, *, on_event: OnEvent, stop: asyncio.Event) -> WorkerOutcome:
-        version = self.client.version_text
-        if stop.is_set():
-            return WorkerOutcome(
-                status="stopped",
-                error_code="worker_cancelled",
-                message="stopped before it started",
-                client="codex",
-                client_version=version,
-            )
+    def _prepare(self, task: WorkerTask, on_event: OnEvent) -> Prepared:
         confined = self.confine is not None
         plan = self._plan(task, confined)
         for notice in unenforced(task, confined=confined):
             on_event(notice)
         assert plan.cwd is not None
+        version = self.client.version_text
         dialogue = CodexDialogue(task, version=version, cwd=plan.cwd, on_event=on_event)
-        if self.confine is not None:
-            plan = self.confine(plan, task)
-        try:
-            end = await run_child(
-                plan,
-                dialogue,
-                marker=run_marker(task.run_id),
-                stop=stop,
-                timeout_s=task.timeout_s,
-                patience=self.patience,
-                line_limit_bytes=self.line_limit_bytes,
-            )
-        except SpawnFailed as error:
-            return WorkerOutcome(
-                status="failed",
-                error_code="worker_start_failed",
-                message=error.message,
-                client="codex",
-                client_version=version,
-            )
-        return judge(dialogue, end, task, version)
+        return Prepared(plan, dialogue, lambda end: judge(dialogue, end, task, version))
 
     def _plan(self, task: WorkerTask, confined: bool) -> SpawnPlan:
         try:
@@ -102,6 +81,5 @@ class CodexWorker:
                 f"cannot prepare the worker in {task.cwd} and {task.config_folder}: {error.strerror}",
                 hint="check that both folders exist and are yours",
             ) from error
-        marker = run_marker(task.run_id)
-        environment = plan_environment(task, self.env) | {marker.name: marker.value}
+        environment = plan_environment(task, self.env)
         return SpawnPlan(argv=plan_command(self.client, task, schema_file), env=environment, cwd=cwd)
