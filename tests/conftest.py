@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,26 +34,25 @@ def postgres_server() -> Iterator[str]:
     # Below /tmp, so that the server's own user can get there and the socket's path stays short.
     with tempfile.TemporaryDirectory(prefix="dgm-pg-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        as_user: list[str] = []
+        owner: dict[str, Any] = {}
         if os.geteuid() == 0:  # the server refuses to run as root
-            shutil.chown(folder, "postgres")
-            as_user = ["runuser", "-u", "postgres", "--"]
+            shutil.chown(folder, "postgres", "postgres")
+            owner = {"user": "postgres", "group": "postgres", "extra_groups": []}
         data = folder / "data"
         subprocess.run(
             [
-                *as_user,
                 str(programs / "initdb"),
                 *("-D", str(data), "-U", "dragoman", "-A", "trust", "-E", "UTF8", "--no-sync"),
             ],
             check=True,
             capture_output=True,
             cwd=folder,
+            **owner,
         )
         log = folder / "log"
         with log.open("wb") as out:
             server = subprocess.Popen(
                 [
-                    *as_user,
                     str(programs / "postgres"),
                     *("-D", str(data), "-k", str(folder), "-h", "", "-F"),
                     *("-c", "max_connections=60", "-c", "shared_buffers=16MB"),
@@ -59,6 +60,7 @@ def postgres_server() -> Iterator[str]:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=folder,
+                **owner,
             )
         try:
             deadline = time.monotonic() + 30
@@ -68,8 +70,7 @@ def postgres_server() -> Iterator[str]:
                 time.sleep(0.05)
             yield f"postgresql://dragoman@/postgres?host={folder}"
         finally:
-            # runuser passes the signal on; SIGINT is a fast shutdown.
-            server.send_signal(2)
+            server.send_signal(signal.SIGINT)  # a fast shutdown
             try:
                 server.wait(20)
             except subprocess.TimeoutExpired:
