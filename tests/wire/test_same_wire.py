@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from dragoman.wire import envelope
 from dragoman.wire.dialect import Dialect, EffortRule
 from dragoman.wire.ids import safe_id
+from dragoman.wire.messages.billing_line import without_billing_line
 from dragoman.wire.translate import EncodedRequest, Limits, forward_request
 from dragoman.wire.turns import Carrier, Wire
 
@@ -41,7 +43,7 @@ def test_a_recorded_request_keeps_its_bytes(
     body = json.dumps(claude_request(name), indent=2)
     asked = claude_request(name)["model"]
     spliced = body.replace(f'"model": "{asked}"', '"model": "up"', 1).encode()
-    assert forward(body.encode(), Dialect()).body == spliced
+    assert forward(body.encode(), Dialect(billing_header=True)).body == spliced
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -52,6 +54,37 @@ def test_a_clean_request_keeps_its_bytes_although_it_is_checked(
     found = forward(body, ANTHROPIC, model=body["model"])
     assert found.shims == ()
     assert found.body == json.dumps(body).encode()
+
+
+BILLING = '{"type": "text", "text": "x-anthropic-billing-header: cc_version=1; \\"x\\""}, '
+
+
+@pytest.mark.parametrize("checked", [True, False])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_billing_line_is_cut_out_for_other_vendors_and_nothing_else(
+    name: str, checked: bool, claude_request: Callable[[str], dict[str, Any]]
+) -> None:
+    body = claude_request(name)
+    dialect = msgspec.structs.replace(ANTHROPIC, billing_header=False, checked=checked)
+    found = forward(body, dialect, model=body["model"])
+    assert body["system"][0]["text"].startswith("x-anthropic-billing-header")
+    assert found.shims == ("billing line left out",)
+    assert found.body == json.dumps({**body, "system": body["system"][1:]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "cut"),
+    [
+        ('{"model": "m", "system": [' + BILLING + '{"type": "text", "text": "s"}], "messages": []}', True),
+        ('{"model": "m", "system": [{"type": "text", "text": "s"}], "messages": [' + BILLING + "{}]}", False),
+        ('{"model": "m", "messages": [{"role": "user", "content": [' + BILLING + "{}]}]}", False),
+        ('{"model": "m", "system": "x-anthropic-billing-header: a", "messages": []}', False),
+        ('{"model": "m", "system": [' + BILLING, False),
+    ],
+)
+def test_only_a_block_at_the_head_of_the_system_text_is_a_billing_line(body: str, cut: bool) -> None:
+    found = without_billing_line(body.encode()).decode()
+    assert found == (body.replace(BILLING, "") if cut else body)
 
 
 def conversation(*messages: object, **fields: object) -> dict[str, Any]:

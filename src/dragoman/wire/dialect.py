@@ -105,7 +105,8 @@ class Dialect(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         cache_marks: Messages: set cache marks for clients that set none.
         keeps_client_metadata: Responses: Codex's own vendor, which may see its `client_metadata` with the
             working directory and the commit hash. It is cut out for everybody else.
-        billing_header: Messages: keep Claude Code's billing line at the head of the system text.
+        billing_header: Messages: Claude Code's own vendor, who gets the billing line before its system text.
+            It is cut out for everybody else.
         betas: Messages: `anthropic-beta` values let through; None = all.
         extra_body: constant fields added to every request.
     Answers:

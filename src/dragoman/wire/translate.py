@@ -34,6 +34,7 @@ from dragoman.wire.messages import decode_request as messages_decode_request
 from dragoman.wire.messages import decode_stream as messages_decode_stream
 from dragoman.wire.messages import encode_request as messages_encode_request
 from dragoman.wire.messages import encode_stream as messages_encode_stream
+from dragoman.wire.messages.billing_line import without_billing_line
 from dragoman.wire.meter import UsageMeter
 from dragoman.wire.reading import NotJson, is_utf8, mended, read
 from dragoman.wire.repair import repair
@@ -255,8 +256,8 @@ def forward_request(
     recall: Recall | None = None,
 ) -> EncodedRequest:
     """The request for an upstream of the client's own wire: the same bytes with only the model's name
-    replaced and, for other vendors than Codex's own, its metadata cut out; or, where the profile asks for
-    checks and something must change, a request written anew.
+    replaced and, for other vendors than the client's own, Codex's metadata or Claude Code's billing line cut
+    out; or, where the profile asks for checks and something must change, a request written anew.
 
     `EncodedRequest.shims` is empty when the bytes were kept.
 
@@ -276,6 +277,9 @@ def forward_request(
     if wire == "responses" and not dialect.keeps_client_metadata:
         whole, body = body, without_private_fields(body)
         cut = ("client metadata left out",) if body is not whole else ()
+    elif wire == "messages" and not dialect.billing_header:
+        whole, body = body, without_billing_line(body)
+        cut = ("billing line left out",) if body is not whole else ()
     if not needs_check(wire, body, dialect, limits):
         return EncodedRequest(splice_model(body, model), ToolTable(), cut)
     request = decode_request(wire, body)

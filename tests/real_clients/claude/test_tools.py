@@ -18,8 +18,8 @@ def test_words_arrive_and_are_counted(claude, upstream):
     (asked,) = upstream.asked
     assert asked.body["model"] == "up"
     assert "How much is two and two?" in asked.text
-    # It changes with every run; on the client's own wire the bytes are the client's.
-    assert ("x-anthropic-billing-header" in asked.text) is (upstream.wire == "messages")
+    # It changes with every run and would spoil the prompt cache of any vendor but the client's own.
+    assert "x-anthropic-billing-header" not in asked.text
 
 
 def test_odd_characters_and_odd_call_ids_survive_in_both_directions(claude, upstream, odd_text):
