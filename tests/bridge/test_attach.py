@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -25,7 +26,6 @@ from dragoman.bridge.join import (
     size_message,
     typed_message,
 )
-from dragoman.bridge.screen import View
 
 WaitUntil = Callable[..., Any]
 
@@ -37,13 +37,15 @@ class Room:
         self.typed = bytearray()
         self.sizes: list[tuple[int, int]] = []
         self.repaints = 0
+        self.held = False
         self.path = path
         self.server = AttachServer(
             path,
-            typed=self.typed.extend,
-            resized=lambda cols, rows: self.sizes.append((cols, rows)),
+            typed=self._type,
+            resized=self._resize,
             repaint=self._repaint,
-            view=lambda: View(("first line", "❯ box")),
+            picture=lambda: "first line\r\n❯ box".encode(),
+            size=lambda: (140, 50),
         )
         self._stop = threading.Event()
         self._outbox: list[bytes] = []
@@ -52,6 +54,14 @@ class Room:
 
     def _repaint(self) -> None:
         self.repaints += 1
+
+    def _type(self, keys: bytes) -> bool:
+        self.typed += keys
+        return self.held
+
+    def _resize(self, cols: int, rows: int) -> tuple[int, int]:
+        self.sizes.append((cols, rows))
+        return cols, rows
 
     def _serve(self) -> None:
         while not self._stop.is_set():
@@ -118,6 +128,49 @@ def test_only_who_joined_to_type_can_type(room: Room, wait_until: WaitUntil) -> 
     assert room.typed == b"hello\r"
     watcher.close()
     typist.close()
+
+
+def read_lines(guest: socket.socket, count: int) -> bytes:
+    data = b""
+    while data.count(b"\n") < count:
+        more = guest.recv(65_536)
+        assert more, data
+        data += more
+    return data
+
+
+def framed(data: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in data.splitlines()]
+
+
+def test_who_asks_for_frames_gets_size_and_screen_first_and_disturbs_nobody(
+    room: Room, wait_until: WaitUntil
+) -> None:
+    guest = connect(room.path)
+    guest.settimeout(5)
+    guest.sendall(join_message("watch", framed=True))
+    size, screen = framed(read_lines(guest, 2))
+    assert size == {"size": [140, 50]}
+    assert "❯ box".encode() in base64.b64decode(screen["screen"])
+    room.show(b"\x1b[1mlive")
+    assert framed(read_lines(guest, 1)) == [{"output": base64.b64encode(b"\x1b[1mlive").decode()}]
+    assert room.repaints == 0
+    room.close()
+    assert framed(read_lines(guest, 1)) == [{"end": "ended"}]
+    guest.close()
+
+
+def test_who_only_brings_keys_sees_nothing_and_hears_what_became_of_them(room: Room) -> None:
+    guest = connect(room.path)
+    guest.settimeout(5)
+    guest.sendall(join_message("keys") + typed_message(b"ab"))
+    assert framed(read_lines(guest, 1)) == [{"typed": 2, "waits": False}]
+    room.held = True
+    room.show(b"unseen")
+    guest.sendall(typed_message(b"c") + size_message(1, 9999))
+    assert framed(read_lines(guest, 2)) == [{"typed": 1, "waits": True}, {"size": [40, 300]}]
+    assert (bytes(room.typed), room.server.watchers) == (b"abc", 0)
+    guest.close()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dragoman.bridge.outcome import Outcome
+from dragoman.bridge.screen import Screen
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "bridge"
 GOLDEN: dict[str, dict[str, list[dict[str, Any]]]] = json.loads((FIXTURES / "golden.json").read_text())
@@ -57,3 +58,16 @@ def test_no_answer_that_shows_a_menu_is_taken_for_a_question(play: Play) -> None
         assert outcome is not None
         assert (label, outcome.status.value, rest) == ("prompt", "completed", [])
         assert "❯ 1. Yes" in outcome.output
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (FIXTURES / "terminal").glob("*.bin")))
+def test_the_picture_of_a_recorded_screen_draws_the_same_screen(name: str) -> None:
+    _, _, cols, rows = json.loads((FIXTURES / "terminal" / f"{name}.jsonl").read_text().splitlines()[0])
+    screen = Screen(cols, rows)
+    data = (FIXTURES / "terminal" / f"{name}.bin").read_bytes()
+    for end in (len(data) // 2, len(data)):
+        screen.feed(data[0 if end < len(data) else len(data) // 2 : end])
+        drawn = Screen(cols, rows)
+        drawn.feed(screen.picture())
+        assert drawn.view() == screen.view()
+        assert drawn.picture() == screen.picture()

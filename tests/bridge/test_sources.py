@@ -228,3 +228,20 @@ def test_grey_words_in_an_empty_box_are_no_text() -> None:
     assert box_text(View((RULE, '❯ Try "fix the tests"', RULE))) == ""
     assert box_text(View((RULE, "❯ real words", "  of two lines", RULE))) == "real words\nof two lines"
     assert box_text(View(("nothing here",))) is None
+
+
+def test_a_picture_keeps_colours_marks_title_and_cursor() -> None:
+    screen = Screen(30, 4)
+    screen.feed(
+        "\x1b]0;◐ work\x07\x1b[1;31mred\x1b[0m \x1b[48;2;1;2;3m漢\x1b[0m\r\n\x1b[7mx\x1b[0m\x1b[?25l".encode()
+    )
+    drawn = screen.picture()
+    for part in (
+        "\x1b]0;◐ work\x07",
+        "\x1b[?25l",
+        "\x1b[0;1;31mred",
+        "\x1b[0;48;2;1;2;3m漢",
+        "\x1b[0;7mx",
+        "\x1b[2;2H",
+    ):
+        assert part.encode() in drawn, part

@@ -111,7 +111,8 @@ def main() -> int:
         typed=service.person_typed,
         resized=service.resize,
         repaint=service.repaint,
-        view=service.view,
+        picture=service.picture,
+        size=service.size,
     )
     told: list[int] = []
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):

@@ -76,9 +76,14 @@ def connect(path: Path) -> socket.socket:
     return connection
 
 
-def join_message(mode: Literal["watch", "type"]) -> bytes:
-    """The first line a guest says."""
-    return _line({"join": mode})
+def join_message(mode: Literal["watch", "type", "keys"], *, framed: bool = False) -> bytes:
+    """The first line a guest says.
+
+    Args:
+        mode: look only, type too, or type and see nothing.
+        framed: get lines of JSON in place of bare bytes.
+    """
+    return _line({"join": mode, "framed": True} if framed else {"join": mode})
 
 
 def typed_message(data: bytes) -> bytes:

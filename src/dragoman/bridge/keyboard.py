@@ -29,13 +29,14 @@ class SharedKeyboard:
         """Whether a person typed just now: no prompt is typed then."""
         return self._clock() - self._typed_at < _TYPING_S
 
-    def person_typed(self, data: bytes) -> None:
-        """A person at an attached terminal typed; kept back while a prompt is being typed."""
+    def person_typed(self, data: bytes) -> bool:
+        """A person at an attached terminal typed; True when it is kept back while a prompt is being typed."""
         self._typed_at = self._clock()
         if not self._held:
             self._write(data)
         elif len(self._kept) + len(data) <= _MAX_KEPT_BYTES:
             self._kept += data
+        return self._held
 
     def hold(self, on: bool) -> None:
         """Keep a person's typing back (True), or let it go (False)."""

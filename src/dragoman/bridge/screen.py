@@ -9,6 +9,8 @@ from typing import Any, cast
 
 import pyte
 
+from dragoman.bridge.picture import picture
+
 # pyte 0.8.2 does not know private markers other than `?`: `CSI > 1 u` (keyboard protocol, 2.1.197) would
 # leave a `u` on the screen.
 _PRIVATE = re.compile(rb"\x1b\[[<>=][0-9;:]*[ -/]*[@-~]")
@@ -81,6 +83,10 @@ class Screen:
             cursor = self._screen.cursor
             self._view = View(tuple(lines), str(self._screen.title), (int(cursor.x), int(cursor.y)))
         return self._view
+
+    def picture(self) -> bytes:
+        """What draws all this on an empty terminal of the same size."""
+        return picture(self._screen)
 
     def _answer(self, text: str) -> None:
         if self._send is not None:

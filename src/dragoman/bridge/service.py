@@ -18,7 +18,7 @@ from dragoman.bridge.parts import Parts, Start
 from dragoman.bridge.reading import find_dialog, is_busy, is_ready
 from dragoman.bridge.results import as_result, question_on
 from dragoman.bridge.rounds import Hands, Steps, pressing, sending
-from dragoman.bridge.screen import Screen, View
+from dragoman.bridge.screen import Screen
 from dragoman.bridge.telling import ScreenStream, StateTeller
 from dragoman.bridge.transcript import Record
 
@@ -127,17 +127,20 @@ class BridgeService:
 
     # ---- people
 
-    def person_typed(self, data: bytes) -> None:
-        """A person at an attached terminal typed."""
-        self._keyboard.person_typed(data)
+    def person_typed(self, data: bytes) -> bool:
+        """A person at an attached terminal typed; True when it waits for a prompt that is being typed."""
+        return self._keyboard.person_typed(data)
 
-    def resize(self, cols: int, rows: int) -> None:
-        """Follow the size of a typing person's terminal, between rounds only."""
+    def resize(self, cols: int, rows: int) -> tuple[int, int]:
+        """Follow the size of a typing person's terminal, between rounds only; the size it has then."""
         if self._work is None and (cols, rows) != self._screen.size:
             self._screen.resize(cols, rows)
             self._terminal.resize(cols, rows)
             if self._parts.recorder is not None:
                 self._parts.recorder.resized(self._clock() - self._opened_at, cols, rows)
+            if self.attach is not None:
+                self.attach.tell_size(cols, rows)
+        return self._screen.size
 
     def repaint(self) -> None:
         """Make the program draw itself anew: a size that changes and changes back."""
@@ -145,9 +148,13 @@ class BridgeService:
         self._terminal.resize(cols - 1, rows)
         self._terminal.resize(cols, rows)
 
-    def view(self) -> View:
-        """The screen now."""
-        return self._screen.view()
+    def picture(self) -> bytes:
+        """What draws the screen as it is now."""
+        return self._screen.picture()
+
+    def size(self) -> tuple[int, int]:
+        """Columns and rows of the terminal."""
+        return self._screen.size
 
     # ---- inside
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from dragoman.config.schema import Bridge as BridgeSettings
 from dragoman.errors import DragomanError
 
 VERSION = 2
+# Made by `dragoman lead`: a time and a little chance.
+_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 
 
 class SessionUnknown(DragomanError):
@@ -172,6 +175,19 @@ def session_folder(home: Home, session_id: str) -> SessionFolder:
     if len(os.fsencode(private / "attach.sock")) > MAX_SOCKET_PATH_BYTES:
         private = home.short_sockets / "bridge" / session_id
     return SessionFolder(sessions_root(home) / session_id, private)
+
+
+def find_session(home: Home, session_id: str) -> SessionFolder:
+    """The session of exactly that id.
+
+    Raises:
+        SessionUnknown: there is none, or it is no id.
+    """
+    if _ID.fullmatch(session_id):
+        folder = session_folder(home, session_id)
+        if folder.session_file.is_file():
+            return folder
+    raise SessionUnknown("there is no session of that id", hint="dragoman bridge sessions")
 
 
 def open_sessions(home: Home) -> list[SessionFolder]:

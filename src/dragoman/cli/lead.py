@@ -188,27 +188,10 @@ def bridge() -> None:
 @AS_JSON
 def show_sessions(as_json: bool) -> None:
     """List sessions, the newest first."""
-    from dragoman.bridge.mailbox import Mailbox
-    from dragoman.bridge.session import SessionUnknown, open_sessions
+    from dragoman.bridge.listing import describe_sessions
     from dragoman.cli.render import show_json
 
-    rows: list[dict[str, object]] = []
-    for folder in open_sessions(resolve_home(os.environ)):
-        try:
-            session = folder.read()
-        except SessionUnknown:
-            continue
-        mailbox = Mailbox(folder.bridge)
-        state = mailbox.read_state() or {}
-        rows.append(
-            {
-                "session_id": session.session_id,
-                "runs": mailbox.bridge_lives(),
-                "status": state.get("status"),
-                "project_path": session.project_path,
-                "claude_session_id": session.claude_session_id,
-            }
-        )
+    rows = describe_sessions(resolve_home(os.environ))
     if as_json:
         show_json({"sessions": rows})
         return

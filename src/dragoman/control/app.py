@@ -19,6 +19,7 @@ from dragoman.config.tokens import TokenCache
 from dragoman.control.access import AccessGate
 from dragoman.control.activity import Activity
 from dragoman.control.answers import JsonResponse, error_response
+from dragoman.control.terminal import session_routes
 from dragoman.control.tokens import token_routes
 from dragoman.control.usage import usage_routes
 from dragoman.errors import DragomanError
@@ -85,6 +86,7 @@ def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Appl
             Route("/api/v1/status", status),
             *token_routes(control.home, wall=control.wall),
             *usage_routes(control.home),
+            *session_routes(control.home, control.closing),
             *more_routes,
         ],
         exception_handlers={DragomanError: _our_error, HTTPException: _http_error, Exception: _mistake},
