@@ -70,6 +70,65 @@ def test_a_key_can_be_taken_over_from_the_environment(place: Path, monkeypatch: 
         run(commands.keys, "set", "zia", text="k\n")
 
 
+def test_a_key_may_go_to_the_keyring_and_what_to_write_is_said(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: dict[str, str] = {}
+    monkeypatch.setattr("dragoman.config.secrets.store_in_keyring", held.__setitem__)
+    monkeypatch.setattr(
+        "dragoman.config.secrets.remove_from_keyring", lambda name: held.pop(name, None) is not None
+    )
+    said = run(commands.keys, "set", "zai", "--keyring", text="k-1\n").stdout
+    assert held["zai"].strip() == "k-1"
+    assert 'keys = [{ keyring = "zai" }]' in said
+    assert json.loads(run(commands.keys, "rm", "zai", "--keyring", "--json").stdout)["removed"] is True
+    assert json.loads(run(commands.keys, "rm", "zai", "--keyring", "--json").stdout)["removed"] is False
+
+
+def test_without_the_extra_the_command_that_installs_it_is_named(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "keyring", None)
+    with pytest.raises(DragomanError) as caught:
+        run(commands.keys, "set", "zai", "--keyring", text="k\n")
+    assert 'pip install "dragoman[keyring]"' in (caught.value.hint or "")
+
+
+def test_a_key_out_of_reach_is_told_in_every_list_and_hides_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "keyring", None)
+    monkeypatch.setenv("KEY_B", "k-b")
+    (place / "dragoman.toml").write_text(
+        "[providers.zai]\nkeys = [{ keyring = 'a' }, { env = 'KEY_B' }]\n[providers.deepseek]\n"
+    )
+    listed = json.loads(run(commands.keys, "--json").stdout)
+    assert [row["place"] for row in listed["keys"]] == ["environment KEY_B"]
+    assert "dragoman[keyring]" in listed["out_of_reach"][0]["reason"]
+    assert "OUT OF REACH" in run(commands.keys).stdout
+    assert json.loads(run(commands.providers, "--json").stdout)["providers"][0]["keys_out_of_reach"]
+    assert "that needs an extra" in run(commands.explain, "glm-5.2").stdout
+
+
+def test_a_name_of_codexs_own_given_to_another_vendors_model_is_warned_of(place: Path) -> None:
+    with (place / "dragoman.toml").open("a") as file:
+        file.write("[aliases]\n'gpt-5.6' = 'glm-5.2'\n'gpt-oss' = 'glm-5.2'\n")
+    (warning,) = json.loads(run(commands.models, "--json").stdout)["warnings"]
+    assert "gpt-5.6 is one of Codex's own names" in warning
+    assert f"warning: {warning}" in run(commands.models).stdout
+    assert f"warning: {warning}" in run(commands.explain, "gpt-5.6").stdout
+    assert json.loads(run(commands.explain, "gpt-oss", "--json").stdout)["warnings"] == []
+
+
+def test_openais_own_models_go_by_their_names(place: Path) -> None:
+    (place / "dragoman.toml").write_text(
+        "[gateway]\ndefault_provider = 'openai'\n[providers.openai]\n[providers.openrouter]\n"
+        "[models.'gpt-6']\nprovider = 'openrouter'\nupstream = 'openai/gpt-6'\n"
+    )
+    assert json.loads(run(commands.models, "--json").stdout)["warnings"] == []
+    assert json.loads(run(commands.explain, "gpt-5.5", "--json").stdout)["warnings"] == []
+
+
 def test_a_provider_is_added_without_touching_the_rest(place: Path) -> None:
     before = (place / "dragoman.toml").read_text()
     run(commands.providers, "add", "deepseek")

@@ -37,6 +37,8 @@ def look(*words: str) -> tuple[bool, dict[str, Any]]:
     assert result.exception is None, result.exception
     told = json.loads(result.stdout)
     assert bool(result.return_value) is not told["ok"]
+    assert told["ok"] is all(finding["verdict"] != "fail" for finding in told["findings"])
+    assert all(finding["fix"] for finding in told["findings"] if finding["verdict"] in ("warn", "fail"))
     return told["ok"], {finding["name"]: finding for finding in told["findings"]}
 
 
@@ -74,6 +76,25 @@ def test_a_key_is_found_and_never_shown(place: Path, monkeypatch: pytest.MonkeyP
     assert "environment ZAI_API_KEY" in result.stdout
     assert "s3cret" not in result.stdout
     assert "translated from responses to messages" in result.stdout
+
+
+def test_a_key_out_of_reach_fails_with_the_command_that_mends_it(place: Path) -> None:
+    (place / "key").mkdir()
+    (place / "d" / "dragoman.toml").write_text("[providers.zai]\nkeys = [{ file = '~/key' }]\n")
+    fine, found = look("--offline")
+    assert not fine
+    assert found["keys.zai"]["text"] == f"the key file {place / 'key'} cannot be read: is a directory"
+
+
+def test_a_name_of_codexs_own_given_to_another_vendors_model_is_a_warning(place: Path) -> None:
+    (place / "d" / "dragoman.toml").write_text(
+        "[gateway]\ndefault_provider = 'ollama'\n[providers.ollama]\n"
+        "[models.'gpt-5.6-codex']\nprovider = 'ollama'\nupstream = 'qwen3'\n"
+    )
+    fine, found = look("--offline")
+    assert fine
+    assert found["names"]["verdict"] == "warn"
+    assert "gpt-5.6-codex" in found["names"]["text"]
 
 
 def test_a_broken_configuration_is_one_finding_with_its_line(place: Path) -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -8,11 +12,15 @@ from dragoman.config.paths import Home
 from dragoman.config.schema import KeySource
 from dragoman.config.secrets import (
     BadKey,
+    KeyFileUnreadable,
+    KeyOutOfReach,
     KeyringMissing,
     describe_key,
     find_key,
     find_keys,
+    remove_from_keyring,
     remove_key,
+    store_in_keyring,
     store_key,
     stored_key_names,
 )
@@ -85,6 +93,111 @@ def test_a_keyring_that_cannot_be_asked_is_told_with_the_way_out(
         find_key(KeySource(keyring="B"), {}, home)
     assert failure.value.hint
     assert "dragoman[keyring]" in failure.value.hint
+
+
+@pytest.fixture(params=["package", "stand-in"])
+def keyring(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[tuple[str, str], str]]:
+    """What a keyring holds: the real package with a backend of ours, and the three functions we use of it."""
+    held: dict[tuple[str, str], str] = {}
+    if request.param == "package":
+        package = pytest.importorskip("keyring")
+        backend = pytest.importorskip("keyring.backend")
+
+        class Backend(backend.KeyringBackend):
+            priority = 1
+
+            def get_password(self, service: str, username: str) -> str | None:
+                return held.get((service, username))
+
+            def set_password(self, service: str, username: str, password: str) -> None:
+                held[service, username] = password
+
+            def delete_password(self, service: str, username: str) -> None:
+                del held[service, username]
+
+        before = package.get_keyring()
+        package.set_keyring(Backend())
+        yield held
+        package.set_keyring(before)
+        return
+    module: Any = ModuleType("keyring")
+    module.get_password = lambda service, username: held.get((service, username))
+    module.set_password = lambda service, username, password: held.update({(service, username): password})
+    module.delete_password = lambda service, username: held.pop((service, username))
+    monkeypatch.setitem(__import__("sys").modules, "keyring", module)
+    yield held
+
+
+def test_a_key_is_kept_found_and_forgotten_in_the_systems_keyring(
+    home: Home, keyring: dict[tuple[str, str], str]
+) -> None:
+    store_in_keyring("zai-work", " k-1 \n")
+    assert keyring == {("dragoman", "zai-work"): "k-1"}
+    assert find_key(KeySource(keyring="zai-work"), {}, home) == "k-1"
+    assert find_key(KeySource(keyring="other"), {}, home) is None
+    assert remove_from_keyring("zai-work")
+    assert not remove_from_keyring("zai-work")
+    with pytest.raises(BadKey):
+        store_in_keyring("zai-work", "two words")
+
+
+def test_a_keyring_that_fails_is_told_without_its_words(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("keyring")
+
+    def fails(*_: str) -> None:
+        raise RuntimeError("locked: s3cret")
+
+    module.get_password = module.set_password = fails
+    monkeypatch.setitem(__import__("sys").modules, "keyring", module)
+    for ask in (
+        lambda: find_key(KeySource(keyring="B"), {}, home),
+        lambda: store_in_keyring("B", "k"),
+        lambda: remove_from_keyring("B"),
+    ):
+        with pytest.raises(KeyringMissing, match=r"keyring did not .* the key B \(RuntimeError\)") as failure:
+            ask()
+        assert "s3cret" not in str(failure.value)
+
+
+def test_a_key_file_that_cannot_be_read_is_named_with_the_way_out(home: Home) -> None:
+    home.ensure()
+    (home.state / "folder").mkdir()
+    (home.state / "huge").write_bytes(b"k" * 70_000)
+    for name, reason in (("folder", "is a directory"), ("huge", "larger than 64 KiB")):
+        with pytest.raises(KeyFileUnreadable, match=f"{home.state / name} .*{reason}") as failure:
+            find_key(KeySource(file=f"state/{name}"), {}, home)
+        assert failure.value.hint
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_key_file_of_somebody_else_is_told_with_the_command_that_mends_it(home: Home) -> None:
+    home.ensure()
+    file = home.state / "k"
+    file.write_text("k")
+    file.chmod(0)
+    with pytest.raises(KeyFileUnreadable, match="permission denied") as failure:
+        find_key(KeySource(file="state/k"), {}, home)
+    assert f"chmod 600 {file}" in (failure.value.hint or "")
+
+
+def test_a_key_file_may_be_a_link_as_mounted_secrets_are(home: Home) -> None:
+    home.ensure()
+    (home.state / "real").write_text("k-1\n")
+    (home.state / "link").symlink_to("real")
+    assert find_key(KeySource(file="state/link"), {}, home) == "k-1"
+
+
+def test_one_key_out_of_reach_hides_no_other(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "keyring", None)
+    missed: list[KeyOutOfReach] = []
+    sources = [KeySource(keyring="B"), KeySource(env="A")]
+    found = find_keys(sources, {"A": "k"}, home, missed=missed.append)
+    assert [key.secret for key in found] == ["k"]
+    assert [error.code for error in missed] == ["keyring_missing"]
+    with pytest.raises(KeyringMissing):
+        find_keys(sources, {"A": "k"}, home)
 
 
 def test_a_source_is_described_without_its_secret() -> None:

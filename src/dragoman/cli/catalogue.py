@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,10 +15,50 @@ from dragoman.config.paths import Home, resolve_home
 from dragoman.errors import DragomanError, ExitCode
 
 if TYPE_CHECKING:
-    from dragoman.config.schema import Config
+    from dragoman.config.schema import Config, KeySource
+    from dragoman.config.secrets import FoundKey
     from dragoman.gateway.routes import RouteTable
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+def _read_json_flag(context: click.Context, _: click.Parameter, said: bool) -> bool:
+    """`--json` may stand before a subcommand or after it."""
+    context.obj = said or bool(context.obj)
+    return context.obj
+
+
+AS_JSON = click.option(
+    "--json", "as_json", is_flag=True, callback=_read_json_flag, help="Print one JSON object."
+)
+
+
+def _listing(name: str, about: str) -> click.Group:
+    """A group of commands that lists when it is called alone."""
+
+    @click.group(name, help=about, invoke_without_command=True)
+    @AS_JSON
+    @click.pass_context
+    def group(context: click.Context, as_json: bool) -> None:
+        if context.invoked_subcommand is None:
+            context.invoke(group.commands["list"], as_json=as_json)
+
+    return group
+
+
+models = _listing("models", "The models clients can ask for.")
+providers = _listing("providers", "Who answers: configured providers, and presets that need only a key.")
+keys = _listing("keys", "The keys of your providers: where each one is, never what it is.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """The keys of a provider that were found, and sentences about those out of reach."""
+
+    keys: list[FoundKey]
+    out_of_reach: list[str]
+
+    @property
+    def places(self) -> list[str]:
+        return [key.place for key in self.keys]
 
 
 class ProviderUnknown(DragomanError):
@@ -35,26 +77,31 @@ def _loaded() -> tuple[Home, Config, RouteTable]:
     return home, config, RouteTable(config)
 
 
-@click.group(invoke_without_command=True)
-@AS_JSON
-@click.pass_context
-def models(context: click.Context, as_json: bool) -> None:
-    """The models clients can ask for."""
-    context.obj = as_json
-    if context.invoked_subcommand is None:
-        context.invoke(list_models, as_json=as_json)
+def _look_for_keys(home: Home, sources: Iterable[KeySource]) -> _Keys:
+    from dragoman.config.secrets import find_keys
+
+    unreached: list[str] = []
+    found = find_keys(sources, os.environ, home, missed=lambda error: unreached.append(_whole(error)))
+    return _Keys(found, unreached)
+
+
+def _whole(error: DragomanError) -> str:
+    return f"{error.message}; next: {error.hint}" if error.hint else error.message
 
 
 @models.command("list")
 @AS_JSON
-@click.pass_context
-def list_models(context: click.Context, as_json: bool) -> None:
+def list_models(as_json: bool) -> None:
     """List every model that has a route."""
     import msgspec
 
+    from dragoman.clients.codex_names import borrowed_names
+
     _, config, routes = _loaded()
-    if as_json or context.obj:
-        show_json({"models": [msgspec.to_builtins(model) for model in routes.models]})
+    borrowed = borrowed_names(routes)
+    if as_json:
+        listed = [msgspec.to_builtins(model) for model in routes.models]
+        show_json({"models": listed, "warnings": list(borrowed.values())})
         return
     width = max(len(model.name) for model in routes.models)
     for model in routes.models:
@@ -65,15 +112,16 @@ def list_models(context: click.Context, as_json: bool) -> None:
         )
     if config.gateway.default_provider:
         click.echo(f"other names go to {config.gateway.default_provider}")
+    for reason in borrowed.values():
+        click.echo(f"warning: {reason}")
 
 
 @models.command("show")
 @click.argument("name")
 @AS_JSON
-@click.pass_context
-def show_model(context: click.Context, name: str, as_json: bool) -> None:
+def show_model(name: str, as_json: bool) -> None:
     """Everything about one model: the same as `dragoman explain`."""
-    _explain(name, as_json=as_json or bool(context.obj))
+    _explain(name, as_json=as_json)
 
 
 @click.command()
@@ -85,13 +133,16 @@ def explain(model: str, as_json: bool) -> None:
 
 
 def _explain(model: str, *, as_json: bool) -> None:
-    from dragoman.config.secrets import find_keys
+    from dragoman.clients.codex_names import borrowed_name
 
     home, _, routes = _loaded()
     told = routes.explain(model)
     route = routes.resolve(model, "responses")
-    found = find_keys(route.keys, os.environ, home)
-    told["keys_found"] = [key.place for key in found]
+    keys = _look_for_keys(home, route.keys)
+    told["keys_found"] = keys.places
+    told["keys_out_of_reach"] = keys.out_of_reach
+    borrowed = borrowed_name(routes, model)
+    told["warnings"] = [borrowed] if borrowed is not None else []
     if as_json:
         show_json(told)
         return
@@ -105,34 +156,25 @@ def _explain(model: str, *, as_json: bool) -> None:
             click.echo(f"                  {shim}")
     window, ceiling = told["context_window"] or "?", told["max_output_tokens"] or "?"
     click.echo(f"  window {window}, output {ceiling}, reads {', '.join(told['input_modalities'])}")
-    places = ", ".join(key.place for key in found)
-    click.echo(f"  key: {places or ('MISSING' if route.key_required else 'none needed')}")
+    click.echo(f"  key: {', '.join(keys.places) or ('MISSING' if route.key_required else 'none needed')}")
+    for reason in keys.out_of_reach:
+        click.echo(f"  key: {reason}")
     if told["fallback"]:
         click.echo(f"  fallback: {', '.join(told['fallback'])}")
-
-
-@click.group(invoke_without_command=True)
-@AS_JSON
-@click.pass_context
-def providers(context: click.Context, as_json: bool) -> None:
-    """Who answers: configured providers, and presets that need only a key."""
-    context.obj = as_json
-    if context.invoked_subcommand is None:
-        context.invoke(list_providers, as_json=as_json)
+    for warning in told["warnings"]:
+        click.echo(f"  warning: {warning}")
 
 
 @providers.command("list")
 @AS_JSON
-@click.pass_context
-def list_providers(context: click.Context, as_json: bool) -> None:
+def list_providers(as_json: bool) -> None:
     """List configured providers, then the presets that could be added."""
     from dragoman.catalog.presets import shipped_presets
-    from dragoman.config.secrets import find_keys
 
     home, config, routes = _loaded()
     rows: list[dict[str, Any]] = []
     for upstream in routes.upstreams.values():
-        found = find_keys(upstream.keys, os.environ, home)
+        found = _look_for_keys(home, upstream.keys)
         rows.append(
             {
                 "name": upstream.name,
@@ -140,12 +182,13 @@ def list_providers(context: click.Context, as_json: bool) -> None:
                 "profile": upstream.profile_name,
                 "wires": dict(upstream.wires),
                 "default": upstream.name == config.gateway.default_provider,
-                "keys_found": [key.place for key in found],
-                "key_missing": upstream.key_required and not found,
+                "keys_found": found.places,
+                "keys_out_of_reach": found.out_of_reach,
+                "key_missing": upstream.key_required and not found.places,
             }
         )
     unused = {name: p.title for name, p in shipped_presets().items() if name not in routes.upstreams}
-    if as_json or context.obj:
+    if as_json:
         show_json({"providers": rows, "presets": unused})
         return
     for row in rows:
@@ -161,9 +204,7 @@ def list_providers(context: click.Context, as_json: bool) -> None:
 @click.option("--key-env", metavar="VARIABLE", help="The environment variable that holds its key.")
 @click.option("--default", "make_default", is_flag=True, help="Send unknown models there.")
 @AS_JSON
-@click.pass_context
 def add_provider(
-    context: click.Context,
     preset: str | None,
     name: str | None,
     key_env: str | None,
@@ -174,7 +215,6 @@ def add_provider(
     from dragoman.catalog.presets import shipped_presets
     from dragoman.clients.setup_provider import plan_preset
 
-    as_json = as_json or bool(context.obj)
     asked = preset is None and sys.stdin.isatty() and not as_json
     if preset is None:
         if not asked:
@@ -204,11 +244,11 @@ def add_provider(
 
 def _ask_and_keep_key(home: Home, provider: str) -> None:
     from dragoman.cli.wizard import ask_key
-    from dragoman.config.secrets import find_keys, store_key
+    from dragoman.config.secrets import store_key
 
-    found = find_keys(_loaded()[2].upstreams[provider].keys, os.environ, home)
-    if found:
-        click.echo(f"its key: {', '.join(key.place for key in found)}")
+    found = _look_for_keys(home, _loaded()[2].upstreams[provider].keys)
+    if found.places:
+        click.echo(f"its key: {', '.join(found.places)}")
         return
     store_key(home, provider, ask_key(provider))
     click.echo(f"  next: dragoman providers check {provider}")
@@ -218,8 +258,7 @@ def _ask_and_keep_key(home: Home, provider: str) -> None:
 @click.argument("name", required=False)
 @click.option("--model", metavar="NAME", help="Ask for this model (default: the provider's own).")
 @AS_JSON
-@click.pass_context
-def check_providers(context: click.Context, name: str | None, model: str | None, as_json: bool) -> int:
+def check_providers(name: str | None, model: str | None, as_json: bool) -> int:
     """Ask each provider, or one, a small question over every wire it offers. Exit code 0 if all answer."""
     from dragoman.cli.smoke import check
 
@@ -227,43 +266,30 @@ def check_providers(context: click.Context, name: str | None, model: str | None,
     if name is not None and name not in routes.upstreams:
         hint = f"dragoman providers add {name}, or one of: {', '.join(routes.upstreams)}"
         raise ProviderUnknown(f"no such provider: {name}", hint=hint)
-    return check(home, routes, name, model, as_json=as_json or bool(context.obj))
-
-
-@click.group(invoke_without_command=True)
-@AS_JSON
-@click.pass_context
-def keys(context: click.Context, as_json: bool) -> None:
-    """The keys of your providers: where each one is, never what it is."""
-    context.obj = as_json
-    if context.invoked_subcommand is None:
-        context.invoke(list_keys, as_json=as_json)
+    return check(home, routes, name, model, as_json=as_json)
 
 
 @keys.command("list")
 @AS_JSON
-@click.pass_context
-def list_keys(context: click.Context, as_json: bool) -> None:
+def list_keys(as_json: bool) -> None:
     """List the keys that are found, by provider."""
-    from dragoman.config.secrets import find_keys, stored_key_names
+    from dragoman.config.secrets import stored_key_names
 
     home, _, routes = _loaded()
+    found = {name: _look_for_keys(home, upstream.keys) for name, upstream in routes.upstreams.items()}
     rows = [
-        {"provider": upstream.name, "id": key.id, "place": key.place}
-        for upstream in routes.upstreams.values()
-        for key in find_keys(upstream.keys, os.environ, home)
+        {"provider": name, "id": key.id, "place": key.place} for name in found for key in found[name].keys
     ]
-    missing = [
-        upstream.name
-        for upstream in routes.upstreams.values()
-        if upstream.key_required and not find_keys(upstream.keys, os.environ, home)
-    ]
+    missing = [name for name, up in routes.upstreams.items() if up.key_required and not found[name].keys]
+    unreached = [{"provider": name, "reason": why} for name in found for why in found[name].out_of_reach]
     unused = [name for name in stored_key_names(home) if name not in routes.upstreams]
-    if as_json or context.obj:
-        show_json({"keys": rows, "missing": missing, "stored_unused": unused})
+    if as_json:
+        show_json({"keys": rows, "missing": missing, "out_of_reach": unreached, "stored_unused": unused})
         return
     for row in rows:
         click.echo(f"{row['provider']}  {row['id']}  {row['place']}")
+    for row in unreached:
+        click.echo(f"{row['provider']}  OUT OF REACH  {row['reason']}")
     for name in missing:
         click.echo(f"{name}  MISSING  next: dragoman keys set {name}")
     for name in unused:
@@ -275,11 +301,12 @@ def list_keys(context: click.Context, as_json: bool) -> None:
 @keys.command("set")
 @click.argument("provider")
 @click.option("--from-env", metavar="VARIABLE", help="Store the key this variable holds now.")
+@click.option("--keyring", is_flag=True, help="Store it in the system's keyring instead of a file.")
 @AS_JSON
-@click.pass_context
-def set_key(context: click.Context, provider: str, from_env: str | None, as_json: bool) -> None:
+def set_key(provider: str, from_env: str | None, keyring: bool, as_json: bool) -> None:
     """Store a provider's key in a file only you can read; asked hidden, or read from standard input."""
-    from dragoman.config.secrets import key_id, store_key
+    from dragoman.config.schema import KeySource
+    from dragoman.config.secrets import key_id, store_in_keyring, store_key
 
     home, _, routes = _loaded()
     if provider not in routes.upstreams:
@@ -291,23 +318,31 @@ def set_key(context: click.Context, provider: str, from_env: str | None, as_json
         secret = click.prompt(f"key of {provider}", hide_input=True, err=True)
     else:
         secret = sys.stdin.readline()
-    file = store_key(home, provider, secret)
-    if as_json or context.obj:
-        show_json({"provider": provider, "id": key_id(secret.strip()), "file": str(file)})
+    told = {"provider": provider, "id": key_id(secret.strip())}
+    if keyring:
+        store_in_keyring(provider, secret)
+        place, told["keyring"] = f"the keyring, entry {provider}", provider
     else:
-        click.echo(f"stored in {file}; a running gateway sees it after: dragoman reload")
+        place = told["file"] = str(store_key(home, provider, secret))
+    if as_json:
+        show_json(told)
+        return
+    click.echo(f"stored in {place}; a running gateway sees it after: dragoman reload")
+    if keyring and KeySource(keyring=provider) not in routes.upstreams[provider].keys:
+        line = f'keys = [{{ keyring = "{provider}" }}]'
+        click.echo(f"  next: {line} in [providers.{provider}] of {home.config_file}, in place of key_env")
 
 
 @keys.command("rm")
 @click.argument("provider")
+@click.option("--keyring", is_flag=True, help="Forget the one in the system's keyring instead.")
 @AS_JSON
-@click.pass_context
-def remove_stored_key(context: click.Context, provider: str, as_json: bool) -> int:
-    """Forget a stored key. Keys in the environment or a keyring are not touched."""
-    from dragoman.config.secrets import remove_key
+def remove_stored_key(provider: str, keyring: bool, as_json: bool) -> int:
+    """Forget a stored key. Keys in the environment are not touched, nor without --keyring those in one."""
+    from dragoman.config.secrets import remove_from_keyring, remove_key
 
-    existed = remove_key(resolve_home(os.environ), provider)
-    if as_json or context.obj:
+    existed = remove_from_keyring(provider) if keyring else remove_key(resolve_home(os.environ), provider)
+    if as_json:
         show_json({"provider": provider, "removed": existed})
     else:
         click.echo("forgotten" if existed else "there was none")

@@ -76,6 +76,7 @@ def _look(home: Home, *, offline: bool) -> Iterator[Finding]:
     yield checks.Finding("config", "ok", where)
     yield from checks.check_providers(home, os.environ, config, routes)
     yield checks.check_routes(routes)
+    yield from checks.check_names(routes)
     yield from checks.check_files(home, os.environ, routes)
     yield from checks.check_clients(os.environ, config)
     if offline:

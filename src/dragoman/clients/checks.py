@@ -11,6 +11,7 @@ from typing import Literal
 
 from dragoman.catalog.models import REHEARSAL
 from dragoman.clients.claude_code import find_claude_code
+from dragoman.clients.codex_names import borrowed_names
 from dragoman.clients.codex_program import find_codex
 from dragoman.clients.config_file import read_client_file
 from dragoman.clients.editing import EditRefused, lookup
@@ -20,7 +21,7 @@ from dragoman.clients.setup_codex import PROVIDER, SELECTED
 from dragoman.clients.setup_record import open_document
 from dragoman.config.paths import Home
 from dragoman.config.schema import Config
-from dragoman.config.secrets import KeyringMissing, find_keys
+from dragoman.config.secrets import KeyOutOfReach, find_keys, key_path
 from dragoman.errors import DragomanError
 from dragoman.gateway.routes import RouteTable
 
@@ -61,10 +62,11 @@ def check_providers(
         yield Finding("providers", "warn", text, "dragoman providers add")
     for upstream in real:
         name = f"keys.{upstream.name}"
-        try:
-            found = find_keys(upstream.keys, env, home)
-        except KeyringMissing as error:
-            yield Finding(name, "fail", error.message, error.hint)
+        missed: list[KeyOutOfReach] = []
+        found = find_keys(upstream.keys, env, home, missed=missed.append)
+        for error in missed:
+            yield Finding(name, "warn" if found else "fail", error.message, error.hint)
+        if missed and not found:
             continue
         if found:
             yield Finding(name, "ok", ", ".join(key.place for key in found))
@@ -88,6 +90,12 @@ def check_routes(routes: RouteTable) -> Finding:
     return Finding("routes", "ok", f"{len(names)} models beside the embedded one", details=tuple(lines))
 
 
+def check_names(routes: RouteTable) -> Iterator[Finding]:
+    """Names by which a model should not go."""
+    for name, reason in borrowed_names(routes).items():
+        yield Finding("names", "warn", reason, f"give {name} another name in [aliases] or [models]")
+
+
 def check_files(home: Home, env: Mapping[str, str], routes: RouteTable) -> Iterator[Finding]:
     """Whether others can read what holds a secret."""
     secret = [*home.tokens.glob("*.json"), home.data_token_file, home.control_token_file]
@@ -95,19 +103,21 @@ def check_files(home: Home, env: Mapping[str, str], routes: RouteTable) -> Itera
     for upstream in routes.upstreams.values():
         for source in upstream.keys:
             if source.file is not None:
-                text = source.file
-                path = (
-                    Path(env.get("HOME", str(Path.home())) + text[1:])
-                    if text.startswith("~/")
-                    else Path(text)
-                )
-                secret.append(home.config_file.parent / path)
+                secret.append(key_path(source, env, home))
     secret += [home.config_file.parent / ".env", Path.cwd() / ".env"]
-    wide = sorted({str(path) for path in secret if path.is_file() and path.stat().st_mode & 0o077})
+    wide = sorted({str(path) for path in secret if _is_wide(path)})
     for path in wide:
         yield Finding("files", "fail", f"{path} can be read by others", f"chmod 600 {path}")
     if not wide:
         yield Finding("files", "ok", "what holds secrets is yours alone")
+
+
+def _is_wide(path: Path) -> bool:
+    """Whether others than its owner may open a file."""
+    try:
+        return path.is_file() and bool(path.stat().st_mode & 0o077)
+    except OSError:
+        return False  # in a folder we may not enter
 
 
 def check_git(ask: Callable[[], str] | None = None) -> Finding:

@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
-from dragoman.config.files import ensure_private_folder, read_small_file, write_private_file
+from dragoman.config.files import ensure_private_folder, write_private_file
 from dragoman.config.paths import Home, unwritable
 from dragoman.config.schema import KeySource
 from dragoman.errors import DragomanError
 
 KEYRING_SERVICE = "dragoman"
 _SUFFIX = ".key"
+_MAX_KEY_FILE_BYTES = 64 * 1024
 
 KeyringLookup = Callable[[str], str | None]
 
 
-class KeyringMissing(DragomanError):
+class KeyOutOfReach(DragomanError):
+    """The configuration says where a key is, and there it cannot be read."""
+
+    code = "key_out_of_reach"
+
+
+class KeyringMissing(KeyOutOfReach):
     """The configuration names a keyring entry and no keyring can be asked."""
 
     code = "keyring_missing"
+
+
+class KeyFileUnreadable(KeyOutOfReach):
+    """A file that holds a key is there and cannot be read."""
+
+    code = "key_file_unreadable"
 
 
 class BadKey(DragomanError):
@@ -55,17 +70,47 @@ def ask_system_keyring(entry: str) -> str | None:
     Raises:
         KeyringMissing: the `keyring` extra is not installed, or it cannot reach a keyring.
     """
+    with _keyring(f"the keyring did not give the key {entry}") as keyring:
+        return keyring.get_password(KEYRING_SERVICE, entry)
+
+
+def store_in_keyring(entry: str, secret: str) -> None:
+    """Keep a key in the system's keyring, as service `dragoman`.
+
+    Raises:
+        BadKey: as `clean_key`.
+        KeyringMissing: as `ask_system_keyring`.
+    """
+    secret = clean_key(entry, secret)
+    with _keyring(f"the keyring did not take the key {entry}") as keyring:
+        keyring.set_password(KEYRING_SERVICE, entry, secret)
+
+
+def remove_from_keyring(entry: str) -> bool:
+    """Forget a key in the system's keyring; whether there was one.
+
+    Raises:
+        KeyringMissing: as `ask_system_keyring`.
+    """
+    with _keyring(f"the keyring did not forget the key {entry}") as keyring:
+        if keyring.get_password(KEYRING_SERVICE, entry) is None:
+            return False
+        keyring.delete_password(KEYRING_SERVICE, entry)
+        return True
+
+
+@contextmanager
+def _keyring(what_failed: str) -> Iterator[Any]:
     try:
         import keyring  # pyright: ignore[reportMissingImports] - the `keyring` extra
     except ImportError:
-        hint = 'pip install "dragoman[keyring]", or use key_env or: dragoman keys set'
-        raise KeyringMissing(f"the key {entry} is in a keyring, which needs an extra", hint=hint) from None
+        hint = 'pip install "dragoman[keyring]", or keep the key in a file: dragoman keys set PROVIDER'
+        raise KeyringMissing(f"{what_failed}: that needs an extra", hint=hint) from None
     try:
-        return keyring.get_password(KEYRING_SERVICE, entry)
+        yield keyring
     except Exception as error:  # noqa: BLE001 - each of its many backends has its own errors
-        reason = type(error).__name__
-        hint = "unlock the keyring, or use key_env or: dragoman keys set"
-        raise KeyringMissing(f"the keyring did not give the key {entry} ({reason})", hint=hint) from None
+        hint = "unlock the keyring, or keep the key in a file: dragoman keys set PROVIDER"
+        raise KeyringMissing(f"{what_failed} ({type(error).__name__})", hint=hint) from None
 
 
 def find_key(
@@ -79,14 +124,14 @@ def find_key(
 
     Raises:
         KeyringMissing: see `ask_system_keyring`.
+        KeyFileUnreadable: the file is there and cannot be read.
     """
     if source.env is not None:
         found = env.get(source.env)
     elif source.keyring is not None:
         found = ask_keyring(source.keyring)
     else:
-        content = read_small_file(_key_path(source, env, home), max_bytes=64 * 1024)
-        found = content.decode("utf-8", "replace") if content else None
+        found = _read_key_file(key_path(source, env, home))
     return (found or "").strip() or None
 
 
@@ -96,19 +141,52 @@ def find_keys(
     home: Home,
     *,
     ask_keyring: KeyringLookup = ask_system_keyring,
+    missed: Callable[[KeyOutOfReach], None] | None = None,
 ) -> list[FoundKey]:
-    """The keys that are there, in order, each once; a gateway calls this when it starts and reloads.
+    """The keys that are there, in order, each once.
+
+    Args:
+        sources: where to look.
+        env: the environment.
+        home: where stored keys are.
+        ask_keyring: gives an entry of the keyring.
+        missed: takes what keeps a key out of reach, and the search goes on; raised when None.
 
     Raises:
-        KeyringMissing: see `ask_system_keyring`.
+        KeyOutOfReach: as `find_key`.
     """
     found: dict[str, FoundKey] = {}
     for source in sources:
-        secret = find_key(source, env, home, ask_keyring=ask_keyring)
+        try:
+            secret = find_key(source, env, home, ask_keyring=ask_keyring)
+        except KeyOutOfReach as error:
+            if missed is None:
+                raise
+            missed(error)
+            continue
         if secret is not None:
             key = FoundKey(key_id(secret), secret, describe_key(source), source.max_concurrency)
             found.setdefault(key.id, key)
     return list(found.values())
+
+
+def _read_key_file(path: Path) -> str | None:
+    """What a key file holds; links are followed, since mounted secrets are such."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_KEY_FILE_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        hint = f"chmod 600 {path}, as its owner" if isinstance(error, PermissionError) else None
+        raise KeyFileUnreadable(
+            f"the key file {path} cannot be read: {reason}", hint=hint or "dragoman doctor --offline"
+        ) from None
+    if len(content) > _MAX_KEY_FILE_BYTES:
+        hint = "a key file holds the key alone"
+        raise KeyFileUnreadable(f"the key file {path} is larger than 64 KiB: not a key", hint=hint)
+    return content.decode("utf-8", "replace")
 
 
 def key_id(secret: str) -> str:
@@ -177,7 +255,8 @@ def _stored_file(home: Home, name: str) -> Path:
     return home.provider_keys / f"k_{quote(name, safe='')}{_SUFFIX}"
 
 
-def _key_path(source: KeySource, env: Mapping[str, str], home: Home) -> Path:
+def key_path(source: KeySource, env: Mapping[str, str], home: Home) -> Path:
+    """The file of a stored key, or the one a source names: a path counts from the configuration's folder."""
     if source.stored is not None:
         return _stored_file(home, source.stored)
     path = source.file or ""

@@ -32,6 +32,10 @@ from dragoman.wire.turns import Wire
 ONE_MILLION = "[1m]"
 """A label of Claude Code for a long window; it is no part of a name and upstreams refuse it."""
 
+CUSTOM = "custom"
+"""What may stand as a preset where there is none: an endpoint with addresses of its own."""
+
+_GIVE_AN_ADDRESS = "give wires.chat, wires.responses or wires.messages"
 _PATHS: dict[Wire, str] = {"responses": "/responses", "chat": "/chat/completions", "messages": "/v1/messages"}
 _EMBEDDED_WIRES: dict[Wire, str] = {"messages": "", "responses": "/v1", "chat": "/v1"}
 
@@ -186,12 +190,15 @@ def near(name: str, known: Iterable[str]) -> str:
 def _join(config: Config, name: str, provider: Provider) -> Upstream:
     presets = shipped_presets()
     said = provider.preset
-    if said is not None and said not in presets:
+    if said == CUSTOM and not provider.wires:
+        message = f"{CUSTOM} has no address of its own: {_GIVE_AN_ADDRESS}"
+        raise config_error(config, ("providers", name, "preset"), message)
+    if said is not None and said not in (*presets, CUSTOM):
         message = f"no such preset: {said}" + (near(said, presets) or f" (known: {', '.join(presets)})")
         raise config_error(config, ("providers", name, "preset"), message)
     if said is None and name in presets and provider.profile is None and not provider.wires:
         said = name
-    preset = presets[said] if said is not None else None
+    preset = presets[said] if said is not None and said != CUSTOM else None
     profile_name = provider.profile or (preset.profile if preset else GENERIC)
     if profile_name not in profile_names():
         known = near(profile_name, profile_names()) or f" (known: {', '.join(profile_names())})"
@@ -200,7 +207,7 @@ def _join(config: Config, name: str, provider: Provider) -> Upstream:
     profile = load_profile(profile_name)
     wires = provider.wires or (preset.wires if preset else {})
     if not wires:
-        message = "no address: give wires.chat, wires.responses or wires.messages, or a preset"
+        message = f"no address: {_GIVE_AN_ADDRESS}, or a preset"
         raise config_error(config, ("providers", name), message)
     gateway = config.gateway
     upstream = Upstream(

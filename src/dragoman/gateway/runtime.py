@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from dragoman.catalog.listing import anthropic_body, codex_body, openai_body
 from dragoman.config.paths import Home
 from dragoman.config.schema import Config
-from dragoman.config.secrets import KeyringMissing, describe_key, find_key
+from dragoman.config.secrets import KeyOutOfReach, describe_key, find_key
 from dragoman.wire.turns import Wire
 
 from .guard import Guard
@@ -99,8 +99,8 @@ def _keys(
     for source in upstream.keys:
         try:
             secret = seek(source, environment, home)
-        except KeyringMissing as error:
-            warn(error.message)
+        except KeyOutOfReach as error:
+            warn(f"{error.message}; next: {error.hint}" if error.hint else error.message)
             continue
         if secret is not None:
             limit = source.max_concurrency or upstream.max_concurrency
