@@ -416,6 +416,8 @@ def _shims(route: Route) -> Iterator[str]:
         yield "system messages in mid-conversation become user text"
     if route.native and route.wire == "responses" and not dialect.keeps_client_metadata:
         yield "client_metadata (working directory, commit hash) is left out"
+    if route.native and route.wire == "messages" and not dialect.billing_header:
+        yield "Claude Code's billing line is left out"
     if route.native and dialect.strip_fields:
         yield f"fields left out: {', '.join(sorted(dialect.strip_fields))}"
     if "image" not in route.limits.input_modalities:
