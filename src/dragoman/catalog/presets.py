@@ -24,6 +24,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         max_concurrency: requests at a time with one key.
         catalogue: the group of shipped models it serves, when it is not named like the preset.
         key_page: where a key is made.
+        plan: whether a subscription pays for its tokens, so that they have no price of their own.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_concurrency: int | None = None
     catalogue: str | None = None
     key_page: str | None = None
+    plan: bool = False
 
 
 @cache
