@@ -5,6 +5,7 @@ import pytest
 from dragoman.catalog.presets import shipped_presets
 from dragoman.catalog.profiles import BadDialect, load_profile, make_dialect, profile_names
 from dragoman.wire.dialect import Dialect
+from dragoman.wire.same_wire import is_checked
 from dragoman.wire.turns import Wire
 
 WIRES: tuple[Wire, ...] = ("responses", "chat", "messages")
@@ -157,6 +158,43 @@ def test_codexs_private_fields_and_its_own_items_are_for_its_vendor_alone() -> N
     told = {name for name in profile_names() if dialect(name, "responses").keeps_client_metadata}
     assert told == {"openai"}
     assert {name for name in profile_names() if dialect(name, "responses").compaction_items} == {"openai"}
+
+
+CHECKED: dict[str, set[Wire]] = {
+    "anthropic": {"messages"},
+    "deepseek": {"chat", "messages", "responses"},
+    "kimi": {"chat", "messages"},
+    "lmstudio": {"messages"},
+    "local": {"messages"},
+    "ollama": {"messages"},
+    "openrouter": {"messages"},
+    "qwen": {"messages"},
+    "vllm": {"messages"},
+    "zai": {"messages"},
+}
+
+
+@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("name", profile_names())
+def test_each_profile_says_itself_whether_requests_on_its_own_wire_are_checked(name: str, wire: Wire) -> None:
+    found = dialect(name, wire)
+    if wire in CHECKED.get(name, ()):
+        assert found.checked
+    elif (name, wire) in {("rehearsal", "messages")}:
+        assert found.checked is False
+    elif any(wire in preset.wires for preset in shipped_presets().values() if preset.profile == name):
+        assert not is_checked(wire, found)  # a quirk told in dragoman.toml may still ask for it
+    families = [pattern for family in load_profile(name).families for pattern in family.models]
+    for pattern in families:
+        assert dialect(name, wire, pattern).checked == found.checked
+
+
+def test_a_quirk_of_ones_own_asks_for_the_check_where_the_profile_is_silent() -> None:
+    told = make_dialect(
+        load_profile("generic"), "messages", "m", realm="r", overrides={"strip_fields": ["x"]}
+    )
+    assert not is_checked("messages", dialect("generic", "messages"))
+    assert is_checked("messages", told)
 
 
 def test_glm_tells_its_times_in_the_zone_of_its_home() -> None:
