@@ -15,6 +15,8 @@ from dragoman.process.identity import ProcessIdentity, is_alive
 from dragoman.process.spawn import Spawner, SpawnPlan, base_environment, spawn_detached
 
 TOKEN_VARIABLE = "DRAGOMAN_RUN_TOKEN"  # noqa: S105 - the name of a variable
+# Marks the runner itself, so that one whose start nobody could write down is found again.
+RUNNER_VARIABLE = "DRAGOMAN_RUNNER"
 # What the user's own toolchain needs to be found and to find itself; never a key or a login.
 _TOOLCHAIN_NAMES = ("VIRTUAL_ENV", "CLAUDE_BIN", "NODE_PATH", "GOPATH", "GOROOT", "CARGO_HOME", "JAVA_HOME")
 _FOLLOW_EVERY_S = 0.05
@@ -71,7 +73,7 @@ def start_runner(
     runner = spawn(
         SpawnPlan(
             argv=(sys.executable, "-m", "dragoman.jobs.runner", str(folder.path)),
-            env=base_environment(env, extra=_TOOLCHAIN_NAMES, add=own | {TOKEN_VARIABLE: token}),
+            env=base_environment(env, extra=_TOOLCHAIN_NAMES, add=own | {TOKEN_VARIABLE: token, RUNNER_VARIABLE: folder.path.name}),
             log_file=folder.log_file,
         )
     )

@@ -70,11 +70,12 @@ def base_environment(
 
 
 def daemon_environment(env: Mapping[str, str]) -> dict[str, str]:
-    """Everything (provider keys are named freely), but for what ties a process to a worker's run.
+    """Everything (provider keys are named freely), but for what ties a process to a run.
 
-    A daemon that a worker happens to start must outlive the run that `end_tree` ends by its marker.
+    A daemon that a worker or a runner starts must outlive what `end_tree` ends by its marker, and has no
+    use for a run's token.
     """
-    return {name: value for name, value in env.items() if name != RUN_MARKER}
+    return {name: value for name, value in env.items() if not name.startswith(RUN_MARKER)}
 
 
 def spawn_detached(plan: SpawnPlan) -> ProcessIdentity:
