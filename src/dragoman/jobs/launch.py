@@ -73,7 +73,11 @@ def start_runner(
     runner = spawn(
         SpawnPlan(
             argv=(sys.executable, "-m", "dragoman.jobs.runner", str(folder.path)),
-            env=base_environment(env, extra=_TOOLCHAIN_NAMES, add=own | {TOKEN_VARIABLE: token, RUNNER_VARIABLE: folder.path.name}),
+            env=base_environment(
+                env,
+                extra=_TOOLCHAIN_NAMES,
+                add=own | {TOKEN_VARIABLE: token, RUNNER_VARIABLE: folder.path.name},
+            ),
             log_file=folder.log_file,
         )
     )
