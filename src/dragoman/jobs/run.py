@@ -7,38 +7,40 @@ commands run again, so that nothing they write can slip into what the user is as
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
 from dragoman.errors import DragomanError
-from dragoman.jobs.claims import Difference, compare, read_claims
-from dragoman.jobs.evidence import Observation, Verdict, observe, plan_command, run_command, verdict
+from dragoman.jobs.claims import compare
+from dragoman.jobs.earlier import Earlier, find_earlier, reusable_workspace
+from dragoman.jobs.evidence import Observation, observe, plan_command, run_command, verdict
 from dragoman.jobs.folder import RESULT_SCHEMA, EventLog, RunFolder, RunRequest
 from dragoman.jobs.packet import Packet, parse_packet
-from dragoman.workers.base import (
-    Alive,
-    Denied,
-    Notice,
-    Retrying,
-    Said,
-    Spawned,
-    Started,
-    Thought,
-    ToolAnswered,
-    ToolCalled,
-    Worker,
-    WorkerEvent,
-    WorkerOutcome,
-    WorkerTask,
+from dragoman.jobs.report import SCHEMAS, Kind, read_report
+from dragoman.jobs.result import (
+    Judgement,
+    Observed,
+    describe_change,
+    describe_report,
+    describe_usage,
+    describe_worker,
+    judge,
+    warnings_of,
 )
+from dragoman.jobs.telling import tell
+from dragoman.jobs.watch import Busy, EndReason, Watch, WatchPolicy
+from dragoman.process.identity import ProcessIdentity
+from dragoman.process.locks import FileLock
+from dragoman.workers.base import Spawned, Worker, WorkerEvent, WorkerOutcome, WorkerTask
+from dragoman.workers.sessions import carry_session
 from dragoman.workspace import (
-    Change,
     Delta,
     Repository,
     Workspace,
@@ -49,12 +51,7 @@ from dragoman.workspace import (
     settle,
     worktree_include,
 )
-from dragoman.workspace.fingerprint import Part, fingerprint
-
-# A user commits, stages and switches branches while a worker works; nobody edits these by accident.
-_NEVER_BY_A_USER_MEANWHILE: tuple[Part, ...] = ("config", "hooks")
-
-Status = Literal["success", "partial", "failed", "needs_user"]
+from dragoman.workspace.fingerprint import Fingerprint, fingerprint
 
 INSTRUCTIONS = """\
 You carry out one bounded task in an isolated copy of a repository.
@@ -68,8 +65,20 @@ Changed files: one bullet a file.
 Commands run: one bullet a command, each with passed or failed.
 """
 
-
 _SETUP_TIMEOUT_S = 600.0
+# A silent worker's job still shows that somebody looks after it.
+_HEARTBEAT_S = 15.0
+_WATCH_EVERY_S = 0.25
+# The gateway's promise: a request's usage is on disk so long after its end; and a little more.
+_USAGE_ON_DISK_S = 0.3
+
+# What a job is said to be busy with while each part of a run is done; `working` says more by itself.
+_PHASES = {
+    "preparing": "preparing",
+    "observing_before": "verifying",
+    "delta": "observing",
+    "observing_after": "verifying",
+}
 
 
 class SetupFailed(DragomanError):
@@ -87,12 +96,22 @@ class Surroundings:
         token: the run's own gateway token.
         env: the environment of the validation commands.
         now: wall clock in seconds since 1970.
+        inherit_fds: descriptors the worker keeps open: the run's lock.
+        usage: what the gateway counted for this run so far, None when nobody knows.
+        isolation: what is said of the confinement in the result.
+        opened: gets the workspace by the run's id, for who confines the worker.
     """
 
     worker: Worker
     token: str
     env: Mapping[str, str]
     now: Callable[[], float] = time.time
+    inherit_fds: tuple[int, ...] = ()
+    usage: Callable[[], dict[str, Any] | None] | None = None
+    isolation: Mapping[str, Any] = field(
+        default_factory=lambda: {"mode": "worktree", "level": "none", "permission_rules": True}
+    )
+    opened: dict[str, Workspace] = field(default_factory=dict[str, Workspace])
 
 
 async def carry_out(
@@ -108,11 +127,14 @@ async def carry_out(
     """
     log = EventLog(folder, around.now)
     attempt = _Attempt(folder, request, around, log, stop)
+    beating = asyncio.create_task(attempt.beat())
     try:
         result = await attempt.run()
     except DragomanError as error:
         result = attempt.failed(error.code, error.message, hint=error.hint)
     finally:
+        beating.cancel()
+        attempt.close()
         log.close()
     return result
 
@@ -134,50 +156,96 @@ class _Attempt:
         self._log = log
         self._stop = stop
         self._started = time.monotonic()
-        self._phases: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._phase = "preparing"
         self._known: dict[str, Any] = {}
+        self._warnings: list[str] = []
+        self._watch: Watch | None = None
+        self._earlier: Earlier | None = None
+        self._earlier_lock: FileLock | None = None
 
     async def run(self) -> dict[str, Any]:
         packet = parse_packet(self._request.packet)
-        with self._phase("preparing"):
+        kind: Kind = self._request.kind or ("review" if packet.role == "review" else "implement")
+        with self._part("preparing"):
             repository = await asyncio.to_thread(open_repository, Path(self._request.repository))
             before = await asyncio.to_thread(fingerprint, repository)
-            workspace = await asyncio.to_thread(self._create_workspace, repository)
+            workspace = await asyncio.to_thread(self._open_workspace, repository)
             workspace = await self._set_up(workspace)
-        self._known["workspace"] = {
-            "id": workspace.id,
-            "path": str(workspace.path),
-            "base": workspace.base,
-            "head": workspace.head,
-            "dirty": workspace.dirty,
-        }
-        self._log.emit("workspace", id=workspace.id, path=str(workspace.path), base=workspace.base)
-        with self._phase("observing_before"):
+            resume = await asyncio.to_thread(self._carry_session, workspace)
+        self._tell_workspace(workspace)
+        with self._part("observing_before"):
             seen_before = await self._observe_before(packet, workspace)
-        with self._phase("working"):
-            outcome = await self._work(packet, workspace)
-        with self._phase("delta"):
+        with self._part("working"):
+            outcome, ended_for = await self._work(packet, kind, workspace, resume)
+        worked_until = time.monotonic()
+        report = read_report(kind, outcome.text, outcome.structured_output)
+        self._folder.keep_report(outcome.text)
+        self._known["worker"] = describe_worker(outcome, self._request.model)
+        self._known["report"] = describe_report(report, outcome.text, self._folder.report_file.name)
+        self._known["session"] = self._session(outcome, resume)
+        with self._part("delta"):
             changes = await asyncio.to_thread(delta, workspace)
             self._tell_delta(changes)
         seen_after: list[Observation] = []
         if not self._stop.is_set():
-            with self._phase("observing_after"):
+            with self._part("observing_after"):
                 seen_after = await self._observe(packet, "after", workspace.cwd)
-        after = await asyncio.to_thread(fingerprint, repository)
-        self._known["integrity"] = {"changed": before.differences(after)}
-        return self._compose(outcome, changes, seen_before, seen_after)
+        await self._tell_usage(outcome, worked_until)
+        seen = Observed(
+            writes=kind == "implement",
+            outcome=outcome,
+            ended_for=ended_for,
+            report=report,
+            changes=changes,
+            proof=verdict(seen_after),
+            differences=compare(report.claims, [change.path for change in changes.changes], seen_after),
+            moved=await asyncio.to_thread(self._moved, repository, before),
+            max_changed_files=self._request.max_changed_files,
+        )
+        self._tell_evidence(seen, seen_before, seen_after)
+        self._warnings += warnings_of(seen, asked_for_form=self._request.structured)
+        return self._result(judge(seen))
+
+    async def beat(self) -> None:
+        """Tell every few seconds that the run is looked after, and how long the worker has been silent."""
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            watch = self._watch
+            self._log.emit(
+                "heartbeat",
+                phase=self._phase,
+                quiet_s=None if watch is None else round(watch.quiet_s, 1),
+                tool=None if watch is None else watch.tool,
+            )
 
     def failed(self, code: str, message: str, *, hint: str | None = None) -> dict[str, Any]:
         """The result of an attempt that could not go on."""
-        return self._result("failed", error_code=code, error=message, next=hint)
+        return self._result(Judgement("failed", code, message, hint))
 
-    def _create_workspace(self, repository: Repository) -> Workspace:
+    def close(self) -> None:
+        """Let go of the run this one went on from."""
+        if self._earlier_lock is not None:
+            self._earlier_lock.release()
+
+    def _open_workspace(self, repository: Repository) -> Workspace:
+        request, state = self._request, Path(self._request.state)
+        if request.resume_run is not None:
+            self._earlier = find_earlier(self._folder.path.parent, request.resume_run)
+            # Two runs never work in one workspace, nor does a runner end while we copy from it.
+            self._earlier_lock = FileLock(self._earlier.folder.lock_file, note=f"resumed by {request.run_id}")
+            self._earlier_lock.acquire()
+            if not request.fork_session:
+                workspace = reusable_workspace(self._earlier, state.resolve(), repository.root)
+                if workspace is not None:
+                    return workspace
+                self._warnings.append("the earlier workspace is gone or was applied; this is a new one")
         return create_workspace(
             repository,
-            Path(self._request.state),
-            id=self._request.run_id,
-            dirty="committed" if self._request.dirty == "committed" else "snapshot",
-            include=worktree_include(repository) if self._request.worktree_include else (),
+            state,
+            id=request.run_id,
+            dirty="committed" if request.dirty == "committed" else "snapshot",
+            include=worktree_include(repository) if request.worktree_include else (),
         )
 
     async def _set_up(self, workspace: Workspace) -> Workspace:
@@ -187,7 +255,7 @@ class _Attempt:
             SetupFailed: it did not end well.
         """
         argv = list(self._request.setup_command)
-        if not argv:
+        if not argv or workspace.id != self._request.run_id:
             return workspace
         seen = await run_command(
             shlex.join(argv),
@@ -207,9 +275,23 @@ class _Attempt:
             )
         return await asyncio.to_thread(settle, workspace)
 
+    def _carry_session(self, workspace: Workspace) -> str | None:
+        """Bring the earlier run's session here; its id, or None when there is none to go on with."""
+        earlier = self._earlier
+        if earlier is None or earlier.session_id is None:
+            return None
+        carry_session(
+            self._request.worker,
+            earlier.session_id,
+            earlier.folder.worker_config,
+            self._folder.worker_config,
+            cwd=workspace.cwd,
+        )
+        return earlier.session_id
+
     async def _observe_before(self, packet: Packet, workspace: Workspace) -> list[Observation]:
         """Run the validation commands on a throw-away clone of the base, never in the worker's."""
-        if not packet.validation or self._stop.is_set():
+        if not self._validation(packet) or self._stop.is_set():
             return []
         clone = baseline(workspace)
         tree = await asyncio.to_thread(clone.__enter__)
@@ -220,7 +302,7 @@ class _Attempt:
 
     async def _observe(self, packet: Packet, moment: str, cwd: Path) -> list[Observation]:
         seen: list[Observation] = []
-        for number, command in enumerate(packet.validation, start=1):
+        for number, command in enumerate(self._validation(packet), start=1):
             if self._stop.is_set():
                 break
             observation = await observe(
@@ -235,8 +317,15 @@ class _Attempt:
             self._log.emit("evidence", moment=moment, observation=msgspec.to_builtins(observation))
         return seen
 
-    async def _work(self, packet: Packet, workspace: Workspace) -> WorkerOutcome:
+    def _validation(self, packet: Packet) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*packet.validation, *self._request.validation)))
+
+    async def _work(
+        self, packet: Packet, kind: Kind, workspace: Workspace, resume: str | None
+    ) -> tuple[WorkerOutcome, EndReason | None]:
+        """Let the worker work under watch; how it ended, and for what the watch ended it."""
         request = self._request
+        self._around.opened[request.run_id] = workspace
         spent_s = time.monotonic() - self._started
         task = WorkerTask(
             prompt=packet.text,
@@ -246,145 +335,134 @@ class _Attempt:
             token=self._around.token,
             run_id=request.run_id,
             config_folder=self._folder.worker_config,
-            editable=packet.allowed_files or ("**",),
-            read_only=packet.role == "review",
-            allowed_commands=tuple(c for c in packet.validation if plan_command(c)[1] is None),
+            editable=request.allowed_files or packet.allowed_files or ("**",),
+            read_only=kind != "implement",
+            readable_dirs=tuple(Path(root) for root in request.context_roots),
+            allowed_commands=tuple(c for c in self._validation(packet) if plan_command(c)[1] is None),
             context_window=request.context_window,
             max_output_tokens=request.max_output_tokens,
+            max_turns=request.max_turns,
             timeout_s=max(1.0, request.timeout_s - spent_s),
+            resume=resume,
+            fork=resume is not None and request.fork_session,
             instructions=INSTRUCTIONS,
+            output_schema=SCHEMAS[kind] if request.structured else None,
+            inherit_fds=self._around.inherit_fds,
         )
-        return await self._around.worker.run(task, on_event=self._tell_worker, stop=self._stop)
+        watch = self._watch = Watch(
+            WatchPolicy(stall_warning_s=request.stall_warning_s, stall_end_s=request.stall_end_s),
+            on_busy=self._turn_to,
+        )
+        enough = asyncio.Event()
+        watching = asyncio.create_task(self._watch_worker(watch, enough))
+        try:
+            outcome = await self._around.worker.run(task, on_event=self._tell_worker, stop=enough)
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+            self._watch = None
+        # A worker that ended by itself in the same moment ended by itself.
+        return outcome, watch.end_reason if outcome.status == "stopped" and not self._stop.is_set() else None
 
-    def _compose(
-        self,
-        outcome: WorkerOutcome,
-        changes: Delta,
-        seen_before: list[Observation],
-        seen_after: list[Observation],
-    ) -> dict[str, Any]:
-        proof = verdict(seen_after)
-        changed = [change.path for change in changes.changes]
-        differences = compare(read_claims(outcome.text), changed, seen_after)
-        self._log.emit("claims", differences=[msgspec.to_builtins(item) for item in differences])
-        self._known["worker"] = {
-            **msgspec.to_builtins(outcome),
-            "model": self._request.model,
-        }
-        self._known["evidence"] = {
-            "verdict": proof,
-            "before": [msgspec.to_builtins(item) for item in seen_before],
-            "after": [msgspec.to_builtins(item) for item in seen_after],
-            "differences": [msgspec.to_builtins(item) for item in differences],
-        }
-        self._known["delta"] = {"files": [_file(change) for change in changes.changes]}
-        if outcome.status != "finished":
-            return self._result("failed", error_code=outcome.error_code, error=outcome.message)
-        moved: tuple[Part, ...] = self._known["integrity"]["changed"]
-        self._known["warnings"] = _warnings(proof, differences, changes, moved)
-        if broken := [part for part in moved if part in _NEVER_BY_A_USER_MEANWHILE]:
-            return self._result(
-                "partial",
-                error_code="isolation_violation",
-                error=f"the repository's {' and '.join(broken)} changed while the worker worked",
-                next="look at .git/config and .git/hooks before you use the repository again",
-            )
-        return self._result(*_judge(proof, differences))
+    async def _watch_worker(self, watch: Watch, enough: asyncio.Event) -> None:
+        """Set `enough` when the run is to stop or the watch has seen enough."""
+        while not self._stop.is_set():
+            match watch.look():
+                case "warn":
+                    self._log.emit("stalled", quiet_s=round(watch.quiet_s, 1))
+                case "end":
+                    self._log.emit("ended", reason=watch.end_reason, quiet_s=round(watch.quiet_s, 1))
+                    break
+                case None:
+                    pass
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _WATCH_EVERY_S)
+        enough.set()
 
-    def _result(
-        self,
-        status: Status,
-        error_code: str | None = None,
-        error: str | None = None,
-        next: str | None = None,
-    ) -> dict[str, Any]:
+    def _moved(self, repository: Repository, before: Fingerprint) -> Any:
+        moved = before.differences(fingerprint(repository))
+        self._known["integrity"] = {"changed": moved}
+        return moved
+
+    def _session(self, outcome: WorkerOutcome, resume: str | None) -> dict[str, Any]:
+        return {
+            "id": outcome.session_id,
+            "resumed_run": self._request.resume_run,
+            "requested_id": resume,
+            "resumed": resume is not None and outcome.session_id == resume,
+            "forked": resume is not None and self._request.fork_session and outcome.session_id != resume,
+        }
+
+    def _result(self, judgement: Judgement) -> dict[str, Any]:
         return {
             "schema": RESULT_SCHEMA,
             "run_id": self._request.run_id,
-            "status": status,
-            "error_code": error_code,
-            "error": error,
-            "next": next,
-            "isolation": {"mode": "worktree", "level": "none", "permission_rules": True},
+            "job_id": self._request.job_id,
+            "status": judgement.status,
+            "error_code": judgement.error_code,
+            "error": judgement.error,
+            "next": judgement.next,
+            "retryable": judgement.retryable,
+            "timed_out": judgement.error_code == "worker_timeout",
+            "isolation": dict(self._around.isolation),
             **self._known,
-            "phases_s": {name: round(seconds, 3) for name, seconds in self._phases.items()},
+            "warnings": self._warnings,
+            "phases_s": {name: round(seconds, 3) for name, seconds in self._seconds.items()},
             "wall_s": round(time.monotonic() - self._started, 3),
         }
 
-    def _phase(self, name: str) -> _Phase:
-        self._log.emit("phase", phase=name)
-        return _Phase(self._phases, name)
+    @contextlib.contextmanager
+    def _part(self, name: str) -> Generator[None]:
+        """Tell and time one part of the run."""
+        self._phase = _PHASES.get(name, "model")
+        self._log.emit("phase", phase=self._phase, part=name)
+        since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[name] = time.monotonic() - since
+
+    def _turn_to(self, busy: Busy) -> None:
+        if busy != self._phase:
+            self._phase = busy
+            self._log.emit("phase", phase=busy, part="working")
+
+    def _tell_workspace(self, workspace: Workspace) -> None:
+        self._known["workspace"] = {
+            "id": workspace.id,
+            "path": str(workspace.path),
+            "base": workspace.base,
+            "head": workspace.head,
+            "dirty": workspace.dirty,
+        }
+        self._log.emit("workspace", id=workspace.id, path=str(workspace.path), base=workspace.base)
 
     def _tell_delta(self, changes: Delta) -> None:
-        self._log.emit("delta", files=[_file(change) for change in changes.changes])
+        files = [describe_change(change) for change in changes.changes]
+        self._known["delta"] = {"files": files}
+        self._log.emit("delta", files=files)
+
+    def _tell_evidence(self, seen: Observed, before: list[Observation], after: list[Observation]) -> None:
+        differences = [msgspec.to_builtins(item) for item in seen.differences]
+        self._log.emit("claims", differences=differences)
+        self._known["evidence"] = {
+            "verdict": seen.proof,
+            "before": [msgspec.to_builtins(item) for item in before],
+            "after": [msgspec.to_builtins(item) for item in after],
+            "differences": differences,
+        }
+
+    async def _tell_usage(self, outcome: WorkerOutcome, worked_until: float) -> None:
+        counted = None
+        if self._around.usage is not None:
+            await asyncio.sleep(max(0.0, worked_until + _USAGE_ON_DISK_S - time.monotonic()))
+            counted = await asyncio.to_thread(self._around.usage)
+        self._known["gateway_usage"] = counted
+        self._known["usage"] = describe_usage(outcome, counted)
 
     def _tell_worker(self, event: WorkerEvent) -> None:
-        emit = self._log.emit
-        match event:
-            case Spawned() | Alive():
-                pass
-            case Started():
-                emit("worker_started", client="Claude Code", version=event.client_version, model=event.model)
-            case Said():
-                emit("said", text=event.text, subagent=event.subagent)
-            case Thought():
-                emit("thought", text=event.text, subagent=event.subagent)
-            case ToolCalled():
-                emit("tool", id=event.id, name=event.tool, summary=event.target)
-            case ToolAnswered():
-                emit("tool_result", id=event.id, name=event.tool, ok=event.ok)
-            case Retrying():
-                emit("retry", summary=f"{event.attempt} of {event.of}: {event.reason or event.status}")
-            case Denied():
-                emit("denied", name=event.tool, summary=event.target, reason=event.reason)
-            case Notice():
-                emit("notice", code=event.code, text=event.text)
-
-
-class _Phase:
-    """Times one phase."""
-
-    def __init__(self, phases: dict[str, float], name: str) -> None:
-        self._phases, self._name = phases, name
-
-    def __enter__(self) -> None:
-        self._since = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._phases[self._name] = time.monotonic() - self._since
-
-
-def _judge(proof: Verdict, differences: list[Difference]) -> tuple[Status, str | None, str | None]:
-    """The status a finished worker's run gets, from evidence alone."""
-    if proof == "failed":
-        return "partial", "verification_failed", "a validation command fails after the work"
-    lies = [item.text for item in differences if item.kind in ("file_not_changed", "command_claimed_passed")]
-    if lies:
-        return "partial", "claims_disproved", f"the worker's report is wrong: {lies[0]}"
-    return "success", None, None
-
-
-def _warnings(
-    proof: Verdict, differences: list[Difference], changes: Delta, moved: tuple[Part, ...]
-) -> list[str]:
-    """What a reader of a successful result should still know."""
-    found = [item.text for item in differences]
-    if moved:
-        found.append(
-            f"the repository moved on while the worker worked ({', '.join(moved)}); apply will merge"
-        )
-    if not changes.changes:
-        found.append("nothing was changed")
-    if proof == "unproved":
-        found.append("no validation command proves the result; see evidence for what was skipped and why")
-    return found
-
-
-def _file(change: Change) -> dict[str, Any]:
-    return {
-        "path": change.path,
-        "status": change.status,
-        "old_path": change.old_path,
-        "added": change.added_lines,
-        "removed": change.deleted_lines,
-    }
+        if isinstance(event, Spawned):
+            self._folder.note_worker(ProcessIdentity(event.pid, event.started_at))
+        if self._watch is not None:
+            self._watch.heard(event)
+        tell(event, self._log.emit, client=self._request.worker)
