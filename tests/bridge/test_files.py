@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from dragoman.bridge.asciicast import Recorder
+from dragoman.bridge.retention import plan_session_retention, run_session_retention
 from dragoman.bridge.session import (
+    SessionFolder,
     SessionUnknown,
     bridge_plan,
     create_session,
     open_sessions,
     read_plan,
     session_folder,
+    sessions_root,
     write_plan,
 )
 from dragoman.bridge.settings import SectionUnremovable, without_bridge_section
-from dragoman.bridge.supervisor import ensure_supervisor, is_stale, migrate_supervisor
+from dragoman.bridge.supervisor import (
+    ensure_supervisor,
+    is_stale,
+    migrate_supervisor,
+    update_supervisor,
+)
 from dragoman.cli import main
 from dragoman.config.paths import Home, resolve_home
 from dragoman.config.schema import Bridge
+from dragoman.process.locks import FileLock
 
 # ---- the supervisor's folder
 
@@ -94,6 +104,22 @@ def test_a_file_of_somebody_elses_gets_the_block_in_front_and_loses_nothing(tmp_
     assert not is_stale(folder)
 
 
+def test_an_update_renews_rules_where_there_are_some_and_makes_none_where_there_are_none(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "supervisor"
+    assert update_supervisor(folder) == []
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "AGENTS.md").write_text("mine\n")
+    assert {one.name: one.what for one in update_supervisor(folder)} == {
+        "AGENTS.md": "renewed",
+        "CLAUDE.md": "created",
+    }
+    assert (folder / "AGENTS.md").read_text().endswith("mine\n")
+    assert {one.what for one in update_supervisor(folder)} == {"current"}
+
+
 # ---- the session
 
 
@@ -159,6 +185,60 @@ def test_sessions_are_found_newest_first_and_a_stranger_is_none(home: Home, tmp_
     assert [one.path.name[:8] for one in open_sessions(home)] == ["20260202", "20260101"]
     with pytest.raises(SessionUnknown):
         session_folder(home, "20250101-000000-abcdef").read()
+
+
+# ---- which sessions are kept
+
+
+def ended(home: Home, tmp_path: Path, number: int) -> SessionFolder:
+    folder = make(home, tmp_path, f"2026010{number}-000000-abcdef")
+    session = folder.read()
+    session.ended_at = "2026-01-09T00:00:00+00:00"
+    folder.write(session)
+    (folder.private / "terminal.cast").write_bytes(b"x" * 1000)
+    return folder
+
+
+def test_the_newest_sessions_are_kept_and_the_others_go_with_all_they_have(
+    home: Home, tmp_path: Path
+) -> None:
+    folders = [ended(home, tmp_path, number) for number in (1, 2, 3)]
+    old = plan_session_retention(home, 2)
+    assert [one.folder for one in old] == folders[:1]
+    assert old[0].size_bytes > 1000
+    assert folders[0].path.is_dir(), "a plan deletes nothing"
+    assert run_session_retention(old) == old
+    assert not folders[0].path.exists()
+    assert not folders[0].private.exists()
+    assert open_sessions(home) == [folders[2], folders[1]]
+
+
+def test_a_session_that_runs_or_may_come_back_is_never_deleted(home: Home, tmp_path: Path) -> None:
+    running, killed = ended(home, tmp_path, 1), make(home, tmp_path, "20260102-000000-abcdef")
+    lock = FileLock(running.bridge / "lock")
+    lock.acquire()
+    assert plan_session_retention(home, 0) == []
+    # Killed without a last word, it may come back for a while.
+    later = time.time() + 7200
+    assert [one.folder for one in plan_session_retention(home, 0, wall=lambda: later)] == [killed]
+    lock.release()
+    old = plan_session_retention(home, 0)
+    assert [one.folder for one in old] == [running]
+    lock.acquire()
+    assert run_session_retention(old) == []
+    assert running.path.is_dir()
+    lock.release()
+
+
+def test_only_what_a_lead_made_is_deleted(home: Home, tmp_path: Path) -> None:
+    ended(home, tmp_path, 1)
+    root = sessions_root(home)
+    (root / "notes").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (root / "20250101-000000-abcdef").symlink_to(tmp_path / "elsewhere")
+    run_session_retention(plan_session_retention(home, 0, wall=lambda: time.time() + 7200))
+    assert {path.name for path in root.iterdir()} == {"notes", "20250101-000000-abcdef"}
+    assert (tmp_path / "elsewhere").is_dir()
 
 
 # ---- the recording

@@ -67,6 +67,9 @@ def main() -> int:
     # A bridge that was killed may have left its Claude Code's tools behind.
     end_tree(None, grace_s=0.5, marker=marker)
     settings = install_hooks(folder.private)
+    if plan.variables:
+        # In this file, which the lead cannot read, and not in the environment, whose names are written down.
+        settings["env"] = plan.variables
     write_private_file(folder.settings_file, msgspec.json.encode(settings))
     env = claude_environment(dict(os.environ))
     project = Path(session.project_path)

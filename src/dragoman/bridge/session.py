@@ -71,6 +71,7 @@ class BridgePlan(msgspec.Struct, kw_only=True):
     Attributes:
         claude: the program.
         arguments: its further arguments.
+        variables: what its settings put into its environment: the gateway, where that is wanted.
         cols: width of the terminal.
         rows: height of the terminal.
         min_run_ms, quiet_ms, spinner_stable_ms, submit_grace_ms, check_interval_ms: the screen's times.
@@ -79,6 +80,7 @@ class BridgePlan(msgspec.Struct, kw_only=True):
 
     claude: str
     arguments: list[str] = []
+    variables: dict[str, str] = {}
     cols: int = 140
     rows: int = 50
     min_run_ms: int = 1500
@@ -177,13 +179,18 @@ def session_folder(home: Home, session_id: str) -> SessionFolder:
     return SessionFolder(sessions_root(home) / session_id, private)
 
 
+def is_session_id(name: str) -> bool:
+    """Whether it is a name that `dragoman lead` gives."""
+    return _ID.fullmatch(name) is not None
+
+
 def find_session(home: Home, session_id: str) -> SessionFolder:
     """The session of exactly that id.
 
     Raises:
         SessionUnknown: there is none, or it is no id.
     """
-    if _ID.fullmatch(session_id):
+    if is_session_id(session_id):
         folder = session_folder(home, session_id)
         if folder.session_file.is_file():
             return folder
@@ -246,11 +253,18 @@ def create_session(
     return folder
 
 
-def bridge_plan(claude: Path, arguments: list[str], settings: BridgeSettings) -> BridgePlan:
+def bridge_plan(
+    claude: Path,
+    arguments: list[str],
+    settings: BridgeSettings,
+    *,
+    variables: Mapping[str, str] | None = None,
+) -> BridgePlan:
     """What a bridge is started with, from the configuration."""
     return BridgePlan(
         claude=str(claude),
         arguments=arguments,
+        variables=dict(variables or {}),
         min_run_ms=settings.min_run_ms,
         quiet_ms=settings.quiet_ms,
         spinner_stable_ms=settings.spinner_stable_ms,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from dragoman.config.files import ensure_private_folder, write_new_private_file, write_private_file
+from dragoman.config.paths import Home
+from dragoman.config.schema import Bridge as BridgeSettings
 from dragoman.errors import DragomanError
 
 STALE_NOTICE = "Supervisor rules are stale. Run: dragoman migrate-supervisor"
@@ -38,6 +40,12 @@ class Migrated:
     name: str
     what: Literal["renewed", "created", "current"]
     backup: Path | None = None
+
+
+def supervisor_home(home: Home, settings: BridgeSettings) -> Path:
+    """Where the lead works: the configured folder, else one in the state folder."""
+    chosen = settings.supervisor_home
+    return Path(chosen).expanduser().absolute() if chosen else home.state / "supervisor"
 
 
 def ensure_supervisor(folder: Path) -> list[str]:
@@ -95,6 +103,15 @@ def migrate_supervisor(folder: Path) -> list[Migrated]:
             raise SupervisorUnreadable(f"cannot write {path}: {error.strerror or error}") from error
         done.append(Migrated(name, "renewed", backup))
     return done
+
+
+def update_supervisor(folder: Path) -> list[Migrated]:
+    """What an update of dragoman does: renew the rules where there are some, make none where there are none.
+
+    Raises:
+        SupervisorUnreadable: a file cannot be read or written.
+    """
+    return migrate_supervisor(folder) if folder.is_dir() else []
 
 
 def _replaced(old: str, block: str) -> str:

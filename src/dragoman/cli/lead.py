@@ -15,16 +15,9 @@ from dragoman.errors import ExitCode
 
 if TYPE_CHECKING:
     from dragoman.bridge.session import SessionFolder
-    from dragoman.config.schema import Config
 
 AS_IS = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-
-
-def supervisor_home(home: Home, config: Config) -> Path:
-    """Where the lead works: the configured folder, else one in the state folder."""
-    chosen = config.bridge.supervisor_home
-    return Path(chosen).expanduser().absolute() if chosen else home.state / "supervisor"
 
 
 def _say(text: str) -> None:
@@ -49,7 +42,8 @@ def lead(words: Sequence[str]) -> int:
 
     from dragoman.bridge.launch import RunningBridge, plan_lead, run_lead, write_commands
     from dragoman.bridge.session import bridge_plan, create_session, write_plan
-    from dragoman.bridge.supervisor import STALE_NOTICE, ensure_supervisor, is_stale
+    from dragoman.bridge.supervisor import STALE_NOTICE, ensure_supervisor, is_stale, supervisor_home
+    from dragoman.cli.lead_gateway import claude_variables, codex_words, without_own_account
     from dragoman.clients.claude_code import find_claude_code
     from dragoman.clients.codex_program import find_codex
     from dragoman.config.load import load_config
@@ -62,7 +56,19 @@ def lead(words: Sequence[str]) -> int:
     program, arguments = _command(settings.command)
     claude = find_claude_code(program or config.clients.claude, env)
     codex = find_codex(config.clients.codex, env)
-    folder = supervisor_home(home, config)
+    variables: dict[str, str] = {}
+    notes: list[str | None] = []
+    claude_env = env
+    if settings.gateway:
+        variables, note = claude_variables(home, config, arguments, env)
+        claude_env = without_own_account(env)
+        notes.append(note)
+    if settings.lead_gateway:
+        words, note = codex_words(home, config, codex.path, words, env)
+        notes.append(note)
+    for note in filter(None, notes):
+        _say(note)
+    folder = supervisor_home(home, settings)
     for name in ensure_supervisor(folder):
         _say(f"made {folder / name}")
     if is_stale(folder):
@@ -75,11 +81,11 @@ def lead(words: Sequence[str]) -> int:
         project=Path.cwd(),
         supervisor_home=folder,
         created_at=now.isoformat(timespec="seconds"),
-        env=env,
+        env=claude_env,
     )
-    write_plan(session, bridge_plan(claude.path, arguments, settings))
+    write_plan(session, bridge_plan(claude.path, arguments, settings, variables=variables))
     write_commands(session, sys.executable)
-    bridge = RunningBridge(session, env, _say)
+    bridge = RunningBridge(session, claude_env, _say)
     try:
         state = bridge.wait_ready()
         if state["status"] == "needs_permission":
@@ -127,12 +133,12 @@ cc_status = _passed_on("cc-status", "Say how the bridge stands.")
 @AS_JSON
 def migrate(as_json: bool) -> None:
     """Renew the lead's rules in the supervisor's folder. Your own words and MEMORY.md stay."""
-    from dragoman.bridge.supervisor import migrate_supervisor
+    from dragoman.bridge.supervisor import migrate_supervisor, supervisor_home
     from dragoman.cli.render import show_json
     from dragoman.config.load import load_config
 
     home = resolve_home(os.environ)
-    folder = supervisor_home(home, load_config(home, os.environ))
+    folder = supervisor_home(home, load_config(home, os.environ).bridge)
     done = migrate_supervisor(folder)
     if as_json:
         files = [
@@ -236,12 +242,14 @@ def show_config(as_json: bool) -> None:
     """Print the settings in force."""
     import msgspec
 
+    from dragoman.bridge.supervisor import supervisor_home
     from dragoman.cli.render import show_json
     from dragoman.config.load import load_config
 
     home = resolve_home(os.environ)
     config = load_config(home, os.environ)
-    values = msgspec.to_builtins(config.bridge) | {"supervisor_home": str(supervisor_home(home, config))}
+    folder = supervisor_home(home, config.bridge)
+    values = msgspec.to_builtins(config.bridge) | {"supervisor_home": str(folder)}
     if as_json:
         show_json(values)
         return

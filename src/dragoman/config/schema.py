@@ -213,11 +213,15 @@ class Bridge(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         command: the Claude Code program, when not the one found.
         supervisor_home: the folder the lead works in.
+        gateway: whether Claude Code asks its model through the gateway; else as the user has set it up.
+        lead_gateway: the same for the Codex that leads.
         min_run_ms, quiet_ms, spinner_stable_ms, check_interval_ms, submit_grace_ms: timing of the screen.
     """
 
     command: str | tuple[str, ...] | None = None
     supervisor_home: str | None = None
+    gateway: bool = False
+    lead_gateway: bool = False
     min_run_ms: Millis = 1500
     quiet_ms: Millis = 2500
     spinner_stable_ms: Millis = 1000
@@ -239,7 +243,10 @@ class Store(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
-    """How long things are kept, in days; 0 keeps them for ever. Unapplied work is never deleted by age."""
+    """How long things are kept, in days; 0 keeps them for ever. Unapplied work is never deleted by age.
+
+    `sessions` is a number: so many of the bridge's newest sessions are kept.
+    """
 
     runs_days: Days = 30
     workspaces_days: Days = 30
@@ -248,6 +255,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
     captures_days: Days = 7
     captures_mb: Count = 200
     logs_mb: Count = 50
+    sessions: Count = 50
 
 
 class Log(msgspec.Struct, frozen=True, kw_only=True):
