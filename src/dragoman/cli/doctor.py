@@ -59,6 +59,7 @@ def doctor(offline: bool, verbose: bool, as_json: bool) -> int:
 
 
 def _look(home: Home, *, offline: bool) -> Iterator[Finding]:
+    from dragoman.bridge.checks import check_bridge
     from dragoman.clients import checks
     from dragoman.config.load import load_config
     from dragoman.gateway.routes import RouteTable
@@ -79,6 +80,7 @@ def _look(home: Home, *, offline: bool) -> Iterator[Finding]:
     yield from checks.check_names(routes)
     yield from checks.check_files(home, os.environ, routes)
     yield from checks.check_clients(os.environ, config)
+    yield from check_bridge(home, os.environ, config)
     if offline:
         yield checks.Finding("gateway", "skip", "not asked")
         return
