@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -84,6 +85,49 @@ def test_a_gateway_that_fails_is_named_to_the_caller_with_its_hint(homestead):
     with pytest.raises(DaemonUnavailable, match="no model is configured") as caught:
         ensure_daemon(homestead.home, env, options=PORT_0, say=lambda _: None)
     assert caught.value.hint == "dragoman setup"
+
+
+def test_a_gateway_that_dies_without_a_word_is_told_with_where_its_last_words_are(homestead):
+    env = homestead.env | homestead.stubs | {"STUB_GATEWAY": "dies"}
+    with pytest.raises(DaemonUnavailable, match="ended while it was starting") as caught:
+        ensure_daemon(homestead.home, env, options=PORT_0, say=lambda _: None)
+    assert str(homestead.home.logs / "stderr.log") in str(caught.value.hint)
+
+
+def test_a_folder_in_the_way_is_named_to_the_caller(homestead):
+    homestead.home.ensure()
+    homestead.home.lock_file.mkdir(parents=True)
+    with pytest.raises(DaemonUnavailable, match=r"could not be started: .*Is a directory") as caught:
+        ensure_daemon(homestead.home, homestead.env, options=PORT_0, say=lambda _: None)
+    assert caught.value.hint == "dragoman doctor --offline"
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ('[providers.x]\npreset = "custom"\n', r"dragoman.toml:2: providers.x.preset: custom has no address"),
+        (
+            '[gateway]\nca_file = "none.pem"\n[providers.zai]\n',
+            r"dragoman.toml:2: gateway.ca_file: .*no such file",
+        ),
+        ('[aliases]\na = "b"\n', r"dragoman.toml:2: aliases.a: no route for b"),
+    ],
+)
+def test_a_mistake_only_a_gateway_can_see_reaches_whoever_started_it(toml: str, said: str, homestead):
+    homestead.home.config_file.write_text(toml)
+    with pytest.raises(DaemonUnavailable, match=f"could not be started: .*{said}") as caught:
+        ensure_daemon(homestead.home, homestead.env, options=PORT_0, say=lambda _: None)
+    assert caught.value.hint
+
+
+def test_a_taken_port_is_told_to_whoever_started_it(homestead):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        options = ServeOptions(port=port)
+        with pytest.raises(DaemonUnavailable) as caught:
+            ensure_daemon(homestead.home, homestead.env, options=options, say=lambda _: None)
+    assert f"port {port} on 127.0.0.1 is taken by another program" in str(caught.value)
+    assert str(caught.value.hint).startswith("dragoman serve --port 0")
 
 
 def test_a_starter_that_dies_without_a_word_is_an_error_with_a_next_step(homestead):

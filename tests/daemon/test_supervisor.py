@@ -148,7 +148,7 @@ def test_a_gateway_that_cannot_come_back_is_tried_ever_more_slowly_and_named_in_
     ("mode", "changes", "words"),
     [
         ("fails", {}, "dragoman: no model is configured\n  next: dragoman setup\n"),
-        ("dies", {}, "dragoman: the gateway process ended while it was starting\n"),
+        ("dies", {}, "dragoman: the gateway process ended while it was starting\n  next: tail STDERR\n"),
         ("hangs", {"start_s": 0.5}, "dragoman: the gateway process was not ready after 0 s\n"),
         ("mute", {}, "does not answer\n"),
     ],
@@ -157,7 +157,7 @@ def test_a_gateway_that_never_serves_ends_the_daemon_with_one_reason(homestead, 
     daemon = homestead.stub(mode, changes=changes)
     out, err = daemon.rest()
     assert (daemon.process.returncode, out) == (1, "")
-    assert err.endswith(words), err
+    assert err.endswith(words.replace("STDERR", str(homestead.home.logs / "stderr.log"))), err
     assert homestead.processes() == []
     assert not homestead.home.daemon_json.exists()
 

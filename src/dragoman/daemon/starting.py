@@ -300,10 +300,18 @@ def main() -> None:
     try:
         become_daemon(options, os.environ, warn=_say)
     except DragomanError as error:
-        _say(f"dragoman: {error.message}")
-        if options.ready_fd is not None:
-            os.write(options.ready_fd, json.dumps(_told(error)).encode() + b"\n")
-        sys.exit(error.exit_code)
+        _refuse(options, error)
+    except OSError as error:
+        # What no room foresaw of the user's surroundings: whoever waits is told, not only a file.
+        where = f"{error.filename}: " if error.filename is not None else ""
+        _refuse(options, DragomanError(f"{where}{error.strerror or error}", hint="dragoman doctor --offline"))
+
+
+def _refuse(options: ServeOptions, error: DragomanError) -> NoReturn:
+    _say(f"dragoman: {error.message}")
+    if options.ready_fd is not None:
+        os.write(options.ready_fd, json.dumps(_told(error)).encode() + b"\n")
+    sys.exit(error.exit_code)
 
 
 def _print_renewed(plan: ServePlan) -> None:

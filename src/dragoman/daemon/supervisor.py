@@ -218,10 +218,10 @@ class Supervisor:
         if self._stopping or child.state is ChildState.DRAINING or child.old:
             return
         if not self._serving:
-            self._fail(child.failure or {"message": "the gateway process ended while it was starting"})
+            self._fail(child.failure or self._untold("the gateway process ended while it was starting"))
             return
         if child.state is ChildState.STARTING and self._handing_over and self._gateways(old=True):
-            self._keep_the_old(child.failure or {"message": "the new gateway process ended while starting"})
+            self._keep_the_old(child.failure or self._untold("the new gateway process ended while starting"))
             return
         lived_s = self._clock() - child.since
         backoff_s = self._backoff_s.get(child.index, 0.0)
@@ -392,6 +392,10 @@ class Supervisor:
         return self._plan.drain_s if wanted is None else min(wanted.grace_s, self._plan.drain_s)
 
     # the end
+
+    def _untold(self, message: str) -> Message:
+        """What is said of a child that gave no reason: where its last words are."""
+        return {"message": message, "hint": f"tail {self._plan.stderr_file}"}
 
     def _fail(self, failure: Message) -> None:
         if self.failure is None:
