@@ -19,10 +19,13 @@ from dragoman.config.tokens import TokenCache
 from dragoman.control.access import AccessGate
 from dragoman.control.activity import Activity
 from dragoman.control.answers import JsonResponse, error_response
+from dragoman.control.bookkeeping import Books
 from dragoman.control.terminal import session_routes
 from dragoman.control.tokens import token_routes
 from dragoman.control.usage import usage_routes
 from dragoman.errors import DragomanError
+from dragoman.store.address import database_address
+from dragoman.store.database import Database
 
 Application = Callable[[Any, Any, Any], Awaitable[None]]
 
@@ -47,6 +50,7 @@ class Control:
         activity: who needs us.
         closing: set when the process is leaving; endless answers end then.
         wall: seconds since the epoch.
+        books: the ledger; one of the home's own database when None.
     """
 
     home: Home
@@ -56,6 +60,7 @@ class Control:
     activity: Activity = field(default_factory=Activity)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     wall: Callable[[], float] = time.time
+    books: Books | None = None
 
 
 def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Application:
@@ -66,6 +71,7 @@ def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Appl
         more_routes: routes of the rooms above this one.
     """
     started_at = control.wall()
+    books = control.books or Books(control.home, Database(database_address(control.home, {})))
 
     async def entrance(request: Request) -> Response:
         return PlainTextResponse(_ENTRANCE.format(version=control.version))
@@ -85,7 +91,7 @@ def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Appl
             Route("/", entrance),
             Route("/api/v1/status", status),
             *token_routes(control.home, wall=control.wall),
-            *usage_routes(control.home),
+            *usage_routes(books, wall=control.wall),
             *session_routes(control.home, control.closing),
             *more_routes,
         ],

@@ -11,14 +11,16 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dragoman import __version__
 from dragoman.config.load import load_config
 from dragoman.config.paths import Home, resolve_home
+from dragoman.config.schema import Config
 from dragoman.control.app import Control, control_app
-from dragoman.control.usage import usage_routes
+from dragoman.control.bookkeeping import Books
 from dragoman.daemon.child_log import log_to
 from dragoman.daemon.listening import (
     Listener,
@@ -31,6 +33,8 @@ from dragoman.daemon.listening import (
 )
 from dragoman.daemon.where import read_daemon_json
 from dragoman.process.prctl import forbid_inspection
+from dragoman.store.address import database_address
+from dragoman.store.database import Database
 
 
 def describe_daemon(home: Home) -> dict[str, Any]:
@@ -64,28 +68,39 @@ class _ControlEnding:
 
 
 async def serve_control(
-    home: Home, hosts: tuple[str, ...], fd: int, channel: socket.socket, idle_s: float
+    home: Home,
+    config: Config,
+    fd: int,
+    channel: socket.socket,
+    idle_s: float,
+    *,
+    read_config: Callable[[], Config],
 ) -> None:
     """Serve until the parent says so or is gone.
 
     Args:
         home: whose daemon this is.
-        hosts: names this machine is called by.
+        config: the configuration in force.
         fd: the inherited listening unix socket.
         channel: our end of the socket pair with the parent.
         idle_s: after how long without a request to offer the parent to leave.
+        read_config: the configuration as it is at that time.
     """
-    control = Control(home, __version__, lambda: describe_daemon(home), hosts=hosts)
+    hosts = (config.gateway.host,)
+    database = Database(database_address(home, os.environ, config.store.url_env))
+    books = Books(home, database, read_config=read_config)
+    control = Control(home, __version__, lambda: describe_daemon(home), hosts=hosts, books=books)
+    keeping = asyncio.create_task(books.keep())
     leaving: list[asyncio.Task[None]] = []
 
     def on_link(link: ParentLink) -> None:
         leaving.append(asyncio.create_task(offer_to_leave(link, control.activity.idle_s, idle_s)))
 
-    listener = Listener(socket.socket(fileno=fd), control_app(control, usage_routes(home)))
+    listener = Listener(socket.socket(fileno=fd), control_app(control))
     try:
         await serve_until_told([listener], channel, ending=_ControlEnding(control), on_link=on_link)
     finally:
-        for task in leaving:
+        for task in (keeping, *leaving):
             task.cancel()
 
 
@@ -96,11 +111,17 @@ def main() -> None:
     channel = socket.socket(fileno=int(arguments.channel_fd))
     home = resolve_home(os.environ, Path(arguments.config))
     with failures_reported(channel):
-        config = load_config(home, os.environ, json.loads(arguments.flags))
+        flags = json.loads(arguments.flags)
+        config = load_config(home, os.environ, flags)
         log_to(home.logs / "daemon.log", "control", config.log.level)
         run_child(
             serve_control(
-                home, (config.gateway.host,), int(arguments.listen_fd), channel, float(arguments.idle_s)
+                home,
+                config,
+                int(arguments.listen_fd),
+                channel,
+                float(arguments.idle_s),
+                read_config=lambda: load_config(home, os.environ, flags),
             )
         )
 

@@ -86,6 +86,10 @@ class Tariffs:
         tariff = self.table.prices.get(route.provider, {}).get(route.upstream_model)
         return (None, "") if tariff is None else (tariff.rates(at, input_tokens), "tariff")
 
+    def look_again(self) -> None:
+        """Read the file at the next question, however lately that was done."""
+        self._looked_at = float("-inf")
+
     def _look(self) -> None:
         now = self._clock()
         if now - self._looked_at < _LOOK_EVERY_S:

@@ -1,36 +1,44 @@
-"""Reading the usage spool by its rules: whole lines only, each request once, unknown fields ignored."""
+"""Reading the usage spool by its rules: whole lines only, unknown fields ignored."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import msgspec
 
-from dragoman.gateway.spool import UsageRow
+from dragoman.gateway.spool import LostRows, UsageRow
 
-_DECODER = msgspec.json.Decoder(UsageRow)
+_ROW = msgspec.json.Decoder(UsageRow)
+_LOST = msgspec.json.Decoder(LostRows)
 
 
-def read_rows(folder: Path) -> Iterator[UsageRow]:
-    """Yield every usage row of a spool folder, oldest file first, each request once.
+@dataclass(slots=True)
+class Read:
+    """What a piece of a spool file says.
 
-    A torn last line and a line that is no row are passed over: they are not, or never will be, a whole row.
-
-    Parameters:
-        folder: the spool folder; it need not exist.
+    Attributes:
+        rows: requests, in the order they ended.
+        lost: what the gateway had to give up.
+        size: bytes of the whole lines.
     """
-    seen: set[str] = set()
-    for file in sorted(folder.glob("*.jsonl")):
+
+    rows: list[UsageRow] = field(default_factory=list)
+    lost: list[LostRows] = field(default_factory=list)
+    size: int = 0
+
+
+def read_lines(data: bytes) -> Read:
+    """Take the whole lines of a piece of a spool file apart.
+
+    A torn last line is left; a line that is neither a row nor a loss is passed over: it never will be one.
+    """
+    found = Read(size=data.rfind(b"\n") + 1)
+    for line in data[: found.size].split(b"\n"):
         try:
-            data = file.read_bytes()
-        except FileNotFoundError:
-            continue  # taken in and deleted since the folder was listed
-        for line in data[: data.rfind(b"\n") + 1].splitlines():
+            found.rows.append(_ROW.decode(line))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             try:
-                row = _DECODER.decode(line)
-            except msgspec.MsgspecError:
+                found.lost.append(_LOST.decode(line))
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
-            if row.id not in seen:
-                seen.add(row.id)
-                yield row
+    return found

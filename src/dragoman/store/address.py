@@ -35,7 +35,7 @@ def database_address(home: Home, env: Mapping[str, str], url_env: str | None = N
     """
     source = DATABASE_VARIABLE
     text = env.get(DATABASE_VARIABLE, "").strip()
-    if not text and url_env:
+    if not text and url_env and url_env != DATABASE_VARIABLE:
         source = url_env
         text = env.get(url_env, "").strip()
         if not text:
