@@ -166,3 +166,41 @@ def test_the_rules_of_an_older_version_are_noticed(stage: Stage) -> None:
     assert lead.process.wait(60) == 7
     assert "Supervisor rules are stale. Run: dragoman migrate-supervisor" in lead.text()
     assert (home / "AGENTS.md").read_text() == "rules of my own\n"
+
+
+def test_through_the_gateway_both_use_its_models_and_no_account_of_their_own(stage: Stage) -> None:
+    for name in ("ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_MODEL"):
+        stage.env.pop(name)
+    # Claude Code would prefer this to everything, and Codex has no provider that answers.
+    stage.env["ANTHROPIC_API_KEY"] = "sk-ant-of-another-account"
+    (Path(stage.env["CODEX_HOME"]) / "config.toml").write_text("")
+    home = stage.scratch / "state"
+    home.mkdir()
+    scenario = Path(__file__).parent.parent / "fixtures" / "bridge" / "bridge.toml"
+    (home / "dragoman.toml").write_text(
+        f"[gateway]\nport = 0\n[rehearsal]\nscenario = '{scenario}'\n[bridge]\nlead_gateway = true\n"
+    )
+    stage.env["DRAGOMAN_BRIDGE_GATEWAY"] = "true"
+    try:
+        lead = stage.lead("exec", "--skip-git-repo-check", "-s", "workspace-write", "lead the work")
+        assert lead.process.wait(100) == 0, lead.text()[-3000:]
+        assert "The work is done." in lead.text(), lead.text()[-3000:]
+        assert (stage.project / "made.txt").exists()
+        rows = [
+            json.loads(line)
+            for path in (home / "state/spool").glob("*.jsonl")
+            for line in path.read_text().splitlines()
+        ]
+        assert {row["client_wire"] for row in rows} == {"responses", "messages"}
+        session = stage.session()
+        assert session is not None
+        token = (home / "state/data.token").read_text().strip()
+        for path in Path(session["session_dir"]).rglob("*"):
+            if path.is_file():
+                assert token.encode() not in path.read_bytes(), path
+        names = json.loads(Path(session["claude_env_file"]).read_text())["names"]
+        assert "ANTHROPIC_API_KEY" not in names
+    finally:
+        subprocess.run(
+            [sys.executable, "-m", "dragoman.cli.main", "stop"], env=stage.env, cwd=stage.project, timeout=30
+        )
