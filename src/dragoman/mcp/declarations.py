@@ -33,7 +33,7 @@ class Tool(NamedTuple):
     Attributes:
         name: as a client calls it.
         description: for the model.
-        properties: its inputs but for `cwd`, which every tool takes.
+        properties: its inputs but for `cwd`, which every tool takes: the client's own when left out.
         read_only: it changes nothing.
         destructive: it may remove or overwrite what a user has.
         idempotent: asked twice is asked once.
@@ -48,14 +48,15 @@ class Tool(NamedTuple):
     destructive: bool
     idempotent: bool
     open_world: bool
-    required: tuple[str, ...] = ("cwd",)
+    required: tuple[str, ...] = ()
 
     def input_schema(self) -> Schema:
         """JSON Schema of its arguments."""
+        required = {"required": list(self.required)} if self.required else {}
         return {
             "type": "object",
             "properties": {"cwd": _TEXT, **self.properties},
-            "required": list(self.required),
+            **required,
             "additionalProperties": False,
         }
 
@@ -143,7 +144,7 @@ DEFAULT_TOOLS: tuple[Tool, ...] = (
         destructive=False,
         idempotent=True,
         open_world=False,
-        required=("cwd", "job_id"),
+        required=("job_id",),
     ),
     Tool(
         name="claude_result",
@@ -179,7 +180,7 @@ DEFAULT_TOOLS: tuple[Tool, ...] = (
         destructive=True,
         idempotent=True,
         open_world=False,
-        required=("cwd", "worktree_path"),
+        required=("worktree_path",),
     ),
     Tool(
         name="claude_cleanup",
@@ -205,6 +206,11 @@ def tools_document(tools: tuple[Tool, ...] = DEFAULT_TOOLS) -> str:
         "tools": [tool.as_listed() for tool in tools],
     }
     return json.dumps(document, indent=1) + "\n"
+
+
+def tool_named(name: str) -> Tool | None:
+    """The tool of this name, or None."""
+    return next((tool for tool in DEFAULT_TOOLS if tool.name == name), None)
 
 
 if __name__ == "__main__":

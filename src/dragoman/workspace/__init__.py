@@ -22,6 +22,7 @@ from __future__ import annotations
 from .apply import ApplyResult, Preview, apply, preview
 from .baseline import baseline
 from .changes import Change
+from .clean import check_clean
 from .conflicts import Conflict, Hunk, Side
 from .create import create_workspace, worktree_include
 from .delta import Delta, IgnoredFile, delta, patch
@@ -55,6 +56,7 @@ __all__ = [
     "all_workspaces",
     "apply",
     "baseline",
+    "check_clean",
     "cleanup",
     "create_workspace",
     "delta",

@@ -115,7 +115,7 @@ def _build(
     now: datetime,
 ) -> Workspace:
     keep = make_keep(repository, folder / "keep.git")
-    base = _take_base(repository, keep, head, dirty)
+    base = take_base(repository, keep, head, dirty)
     keep.run("update-ref", "--no-deref", "HEAD", base)
     branch = repository.branch()
     base_tree = keep.tree_of(base)
@@ -157,7 +157,7 @@ def _build(
     return workspace
 
 
-def _take_base(repository: Repository, keep: Keep, head: str, dirty: DirtyPolicy) -> str:
+def take_base(repository: Repository, keep: Keep, head: str, dirty: DirtyPolicy) -> str:
     """Name the commit the worker starts from, made first if it is a snapshot."""
     if dirty == "committed":
         return head

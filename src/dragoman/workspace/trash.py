@@ -126,6 +126,7 @@ def cleanup(
     store: Path,
     *,
     git: Git | None = None,
+    repository: Path | None = None,
     older_than: timedelta = timedelta(0),
     trash_older_than: timedelta | None = None,
     execute: bool = False,
@@ -139,6 +140,7 @@ def cleanup(
     Args:
         store: the state folder.
         git: the program; looked up when not given.
+        repository: top of the only repository whose workspaces are looked at; None for all.
         older_than: least age of a workspace.
         trash_older_than: least time in the trash before removal for good; None leaves the trash alone.
         execute: whether to do it, or only to say what would be done.
@@ -149,6 +151,8 @@ def cleanup(
     now = now or datetime.now(UTC)
     entries: list[CleanupEntry] = []
     for workspace in all_workspaces(store):
+        if repository is not None and workspace.repository != repository:
+            continue
         reasons: Sequence[str]
         if in_use(workspace.id):
             reasons = ("in use",)
