@@ -10,18 +10,25 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import re
 import shlex
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
+
+from dragoman.process.spawn import SpawnPlan
 
 TAIL_BYTES = 4_000
 OUTPUT_LIMIT_BYTES = 8 * 1024 * 1024
 _LAST_WORDS_S = 1.0
+
+# What the sandbox itself says when it cannot start a program, alone on one line.
+_NOT_STARTED = re.compile(rb"bwrap: execvp [^\n]*: ([^\n:]+)\n|landlock\.py: [^\n]*: (not found)\n")
+_NOT_BUILT = re.compile(rb"bwrap: ([^\n]+)\n")
 
 Status = Literal["passed", "failed", "skipped", "timed_out"]
 Verdict = Literal["proved", "failed", "unproved"]
@@ -54,16 +61,36 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     output_sha256: str | None = None
 
 
-def plan_command(command: str) -> tuple[list[str], str | None]:
+class Confining(Protocol):
+    """What wraps a validation command; see `isolation.CommandSandbox`.
+
+    Attributes:
+        confine: wraps a process.
+        any_command: whether the command need not be a known test runner.
+    """
+
+    @property
+    def confine(self) -> Callable[[SpawnPlan], SpawnPlan]: ...
+    @property
+    def any_command(self) -> bool: ...
+
+
+def plan_command(command: str, *, any_command: bool = False) -> tuple[list[str], str | None]:
     """Turn one command line into arguments, or say why we will not run it.
 
     Outside a sandbox only well-known test runners are started on our account; anything else is reported as
     skipped, with its reason, and never as a pass or a failure.
 
+    Args:
+        command: one command line.
+        any_command: it runs where it can do no harm.
+
     Returns:
         (arguments, None) or ([], reason).
     """
-    if any(word in command for word in _SHELL_WORDS) or "\n" in command:
+    if not command.isprintable():
+        return [], "it has a character in it that cannot be shown"
+    if any(word in command for word in _SHELL_WORDS):
         return [], "it needs a shell; validation commands run without one"
     try:
         argv = shlex.split(command)
@@ -71,7 +98,7 @@ def plan_command(command: str) -> tuple[list[str], str | None]:
         return [], f"it cannot be split into words: {error}"
     if not argv:
         return [], "it is empty"
-    if _is_known_runner(argv):
+    if any_command or _is_known_runner(argv):
         return argv, None
     return [], f"'{argv[0]}' is not one of the test runners that may run outside a sandbox"
 
@@ -104,6 +131,7 @@ async def observe(
     name: str,
     timeout_s: float = 120.0,
     stop: asyncio.Event | None = None,
+    sandbox: Confining | None = None,
 ) -> Observation:
     """Run one validation command and keep what it said.
 
@@ -115,8 +143,9 @@ async def observe(
         name: unique within the run, such as `before-1`.
         timeout_s: then its whole process group is killed and the status is `timed_out`.
         stop: set it to end the command at once; the status is then `skipped`.
+        sandbox: what it runs in; None runs known test runners as they are, and nothing else.
     """
-    argv, reason = plan_command(command)
+    argv, reason = plan_command(command, any_command=sandbox is not None and sandbox.any_command)
     if reason is not None:
         return Observation(command=command, status="skipped", reason=reason)
     return await run_command(
@@ -128,6 +157,7 @@ async def observe(
         name=name,
         timeout_s=timeout_s,
         stop=stop,
+        confine=None if sandbox is None else sandbox.confine,
     )
 
 
@@ -141,9 +171,13 @@ async def run_command(
     name: str,
     timeout_s: float,
     stop: asyncio.Event | None = None,
+    confine: Callable[[SpawnPlan], SpawnPlan] | None = None,
 ) -> Observation:
     """Run arguments in a session of their own, bounded in time and output; see `observe`."""
     evidence.mkdir(mode=0o700, exist_ok=True)
+    plan = SpawnPlan(argv=tuple(argv), env=environment, cwd=cwd)
+    if confine is not None:
+        plan = confine(plan)
     started = time.monotonic()
     # A pipe of our own: a process that left the session may hold its end open for ever, and we close ours.
     ours, theirs = os.pipe()
@@ -153,9 +187,9 @@ async def run_command(
     )
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv,
-            cwd=cwd,
-            env=dict(environment),
+            *plan.argv,
+            cwd=plan.cwd,
+            env=dict(plan.env),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=theirs,
             stderr=theirs,
@@ -181,6 +215,8 @@ async def run_command(
         pipe.close()
     status, reason = _status(exit_code, timeout_s, stop)
     kept = bytes(output)
+    if confine is not None and exit_code == 1 and (trouble := _sandbox_trouble(kept)):
+        return Observation(command=command, status="skipped", reason=trouble)
     output_file = evidence / f"{name}.txt"
     output_file.write_bytes(kept)
     output_file.chmod(0o600)
@@ -194,6 +230,16 @@ async def run_command(
         output_file=output_file.name,
         output_sha256=hashlib.sha256(kept).hexdigest(),
     )
+
+
+def _sandbox_trouble(output: bytes) -> str | None:
+    """Why a command was never started, when all that was said is the sandbox's own complaint."""
+    if said := _NOT_STARTED.fullmatch(output):
+        reason = (said[1] or said[2]).decode("utf-8", "replace")
+        return f"it is not there inside the sandbox ({reason}); see [delegation.sandbox] read"
+    if said := _NOT_BUILT.fullmatch(output):
+        return f"the sandbox could not be built: {said[1].decode('utf-8', 'replace')[:300]}"
+    return None
 
 
 async def _end_of(

@@ -1,0 +1,96 @@
+"""Folders of the user's checkout that git ignores and tests need: `node_modules`, `.venv`.
+
+They are shown in the worker's clone instead of copied or installed again: by a read-only mount where there
+is a sandbox of mounts, by a symbolic link elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One folder to show.
+
+    Attributes:
+        source: the real folder of the user.
+        name: where it is shown, relative to the top of the tree.
+    """
+
+    source: Path
+    name: str
+
+
+def find_links(checkout: Path, tree: Path, names: Iterable[str], prefix: str) -> tuple[Link, ...]:
+    """Find the folders that are there and can be shown; what the tree has of its own is left as it is.
+
+    Args:
+        checkout: top of the user's work tree.
+        tree: top of the clone.
+        names: relative folders, each looked for at the top and in `prefix`.
+        prefix: folder the user was in, relative to the top.
+    """
+    found: dict[str, Link] = {}
+    for name in names:
+        for place in dict.fromkeys(("", prefix)):
+            relative = PurePosixPath(place, name)
+            if relative.is_absolute() or ".." in relative.parts or not relative.parts:
+                continue
+            wanted = str(relative)
+            if any(relative.is_relative_to(other) for other in found) or not (checkout / wanted).is_dir():
+                continue
+            if _is_free(tree, wanted):
+                found[wanted] = Link((checkout / wanted).resolve(), wanted)
+    return tuple(found.values())
+
+
+def _is_free(tree: Path, name: str) -> bool:
+    """Whether nothing is there, or what we put there before, and no link on the way leads out."""
+    place = tree / name
+    if not place.parent.resolve().is_relative_to(tree.resolve()):
+        return False
+    if place.is_symlink():
+        return place.name in place.readlink().name
+    if not place.exists():
+        return True
+    return place.is_dir() and not any(place.iterdir())
+
+
+def make_mount_points(tree: Path, links: Sequence[Link]) -> None:
+    """Make the empty folders that are mounted over; git does not see them."""
+    for link in links:
+        place = tree / link.name
+        if place.is_symlink():
+            place.unlink()
+        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+
+
+def place_symlinks(tree: Path, links: Sequence[Link], *, git_dirs: Sequence[Path]) -> None:
+    """Show the folders by symbolic links, and keep git from seeing those.
+
+    Args:
+        tree: top of the clone.
+        links: from `find_links`.
+        git_dirs: git folders whose `info/exclude` gets the names.
+    """
+    made: list[str] = []
+    for link in links:
+        place = tree / link.name
+        with contextlib.suppress(OSError):
+            if place.is_dir() and not place.is_symlink():
+                place.rmdir()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if not place.is_symlink():
+                place.symlink_to(link.source)
+            made.append(f"/{link.name}\n")
+    for git_dir in git_dirs if made else ():
+        exclude = git_dir / "info" / "exclude"
+        exclude.parent.mkdir(exist_ok=True)
+        before = exclude.read_text("utf-8", "surrogateescape") if exclude.is_file() else ""
+        news = [line for line in made if line not in before.splitlines(keepends=True)]
+        with exclude.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(("\n" if before and not before.endswith("\n") else "") + "".join(news))
