@@ -39,6 +39,13 @@ def free_port() -> int:
         return server.getsockname()[1]
 
 
+def everything(client: socket.socket) -> bytes:
+    got = bytearray()
+    while chunk := client.recv(65_536):
+        got += chunk
+    return bytes(got)
+
+
 def echo_at(path: Path) -> socket.socket:
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(path))
@@ -51,8 +58,7 @@ def echo_at(path: Path) -> socket.socket:
             except OSError:
                 return
             with client:
-                got = b"".join(iter(lambda: client.recv(65_536), b""))
-                client.sendall(got)
+                client.sendall(everything(client))
 
     threading.Thread(target=serve, daemon=True).start()
     return server
@@ -99,5 +105,5 @@ def test_words_that_make_no_sense_are_refused() -> None:
 
 def _end_group(pid: int) -> None:
     """What the forwarder left behind; in a sandbox it ends with that."""
-    with open(os.devnull, "rb"), contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, 9)
