@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import get_args
+from typing import cast, get_args
 
 from starlette.requests import Request
 from starlette.routing import Route
@@ -37,9 +37,9 @@ def usage_routes(books: Books, *, wall: Callable[[], float] = time.time) -> list
 
     async def show(request: Request) -> JsonResponse:
         query = request.query_params
-        by = query.get("by", "model")
-        if by not in _BY:
+        if (named := query.get("by", "model")) not in _BY:
             raise BadRequest(f"by is one of {', '.join(_BY)}")
+        by = cast(By, named)
         runs = tuple(query.getlist("run"))
         asked = Asked(
             since=_moment("since", query.get("since"), wall()),
