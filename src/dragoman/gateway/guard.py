@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from dragoman.config.tokens import TokenRecord
 from .incoming import Incoming
 from .replies import Refusal
 
+_ONCE = frozenset({b"host", b"content-length", b"origin", b"authorization", b"x-api-key"})
+_HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\[\]:@/?#]*?)\.?)(?::\d*)?", re.IGNORECASE)
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -35,7 +38,7 @@ class Guard:
 
     def check_place(self, incoming: Incoming) -> Refusal | None:
         """Refuse a foreign Host (DNS rebinding) or Origin (a web page spending the user's keys)."""
-        if b"host" in incoming.repeated or b"content-length" in incoming.repeated:
+        if not _ONCE.isdisjoint(incoming.repeated):
             return Refusal(400, "invalid", "A header that may stand once was sent twice.")
         host = incoming.headers.get(b"host", b"").decode("latin-1")
         if not self._knows(host):
@@ -82,7 +85,6 @@ class Guard:
 
 
 def _host_name(host: str) -> str:
-    """The name in a Host header, without port and brackets."""
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.rpartition(":")[0].lower() if ":" in host else host.lower().rstrip(".")
+    """The name in a Host header, without port and brackets; empty when it is no such header's value."""
+    found = _HOST.fullmatch(host)
+    return (found["address"] or found["name"] or "").lower() if found is not None else ""

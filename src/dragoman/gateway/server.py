@@ -15,15 +15,19 @@ from .incoming import FLOW
 MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers. Codex 0.169 sends about 3 KB, turn metadata included."""
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: application/json\r\n"
-    b"content-length: %d\r\nconnection: close\r\n\r\n%b"
-)
-_TOO_LARGE_BODY = (
-    b'{"error":{"message":"The request headers are larger than 64 KiB.","type":"invalid_request_error",'
-    b'"param":null,"code":"headers_too_large"}}'
-)
 
+def _answer(status: str, message: str, code: str) -> bytes:
+    """A whole answer to a request that never got as far as the application."""
+    error = f'"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"'
+    body = f'{{"error":{{{error}}}}}'
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+    return f"{head}connection: close\r\n\r\n{body}".encode()
+
+
+_TOO_LARGE = _answer(
+    "431 Request Header Fields Too Large", "The request headers are larger than 64 KiB.", "headers_too_large"
+)
+_NO_PROXY = _answer("400 Bad Request", "This is no proxy: ask for a path.", "invalid_target")
 
 _LINGER_S = 1.0
 
@@ -90,7 +94,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         # Headers that are not complete yet are not told to us: what arrived is counted, whole.
         if self._in_head and self._head_bytes > MAX_HEAD_BYTES and not self._refused:
-            self._refuse()
+            self._refuse(_TOO_LARGE)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -99,9 +103,12 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._head_bytes = 0
+        if not self.url.startswith((b"/", b"*")):
+            # The absolute form is for proxies, and names a host of its own that nobody would check.
+            self._refuse(_NO_PROXY)
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
-            self._refuse()
+        if size > MAX_HEAD_BYTES and not self._refused:
+            self._refuse(_TOO_LARGE)
         if not self._refused:
             self.scope["extensions"] = {FLOW: self.flow}  # type: ignore[typeddict-item]
             super().on_headers_complete()
@@ -115,13 +122,13 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
         self._in_head = True
 
-    def _refuse(self) -> None:
-        """Answer 431 and let the rest of the request run into the void for a moment: closing at once would
+    def _refuse(self, answer: bytes) -> None:
+        """Answer, and let the rest of the request run into the void for a moment: closing at once would
         reset the connection, and the client would lose the answer with it."""
         self._refused = True
         if self.transport.is_closing():
             return
-        self.transport.write(_TOO_LARGE % (len(_TOO_LARGE_BODY), _TOO_LARGE_BODY))
+        self.transport.write(answer)
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
