@@ -30,6 +30,9 @@ from dragoman.sandbox.toolchain import find_program, find_toolchain, interpreter
 from dragoman.workers.base import Confine, WorkerTask
 from dragoman.workspace import Workspace, open_workspace
 
+# What a result says where nothing was planned.
+UNCONFINED: Mapping[str, Any] = {"mode": "worktree", "level": "none", "permission_rules": True}
+
 _RULES = ("settings.json", "schema.json")
 # The system's own folders are what a toolchain is looked for in, not what a user opens.
 _TOO_WIDE = (Path("/"), Path("/proc"), Path("/dev"), Path("/sys"), Path("/run"))

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from dragoman.jobs.claims import compare
 from dragoman.jobs.earlier import Earlier, find_earlier, reusable_workspace
 from dragoman.jobs.evidence import Observation, observe, plan_command, run_command, verdict
 from dragoman.jobs.folder import RESULT_SCHEMA, EventLog, RunFolder, RunRequest
+from dragoman.jobs.isolation import UNCONFINED, CommandSandbox, Isolation
 from dragoman.jobs.packet import Packet, parse_packet
 from dragoman.jobs.report import SCHEMAS, Kind, read_report
 from dragoman.jobs.result import (
@@ -34,7 +35,7 @@ from dragoman.jobs.result import (
     judge,
     warnings_of,
 )
-from dragoman.jobs.telling import tell
+from dragoman.jobs.telling import Emit, tell
 from dragoman.jobs.watch import Busy, EndReason, Watch, WatchPolicy
 from dragoman.process.identity import ProcessIdentity
 from dragoman.process.locks import FileLock
@@ -98,8 +99,10 @@ class Surroundings:
         now: wall clock in seconds since 1970.
         inherit_fds: descriptors the worker keeps open: the run's lock.
         usage: what the gateway counted for this run so far, None when nobody knows.
-        isolation: what is said of the confinement in the result.
+        isolation: confines the validation commands, and says in the result what confines the worker; None
+            for no confinement.
         opened: gets the workspace by the run's id, for who confines the worker.
+        beside: runs for as long as the run does and may tell events of its own.
     """
 
     worker: Worker
@@ -108,10 +111,9 @@ class Surroundings:
     now: Callable[[], float] = time.time
     inherit_fds: tuple[int, ...] = ()
     usage: Callable[[], dict[str, Any] | None] | None = None
-    isolation: Mapping[str, Any] = field(
-        default_factory=lambda: {"mode": "worktree", "level": "none", "permission_rules": True}
-    )
+    isolation: Isolation | None = None
     opened: dict[str, Workspace] = field(default_factory=dict[str, Workspace])
+    beside: Callable[[Emit], Coroutine[Any, Any, None]] | None = None
 
 
 async def carry_out(
@@ -127,13 +129,17 @@ async def carry_out(
     """
     log = EventLog(folder, around.now)
     attempt = _Attempt(folder, request, around, log, stop)
-    beating = asyncio.create_task(attempt.beat())
+    beside = [asyncio.create_task(attempt.beat())]
+    if around.beside is not None:
+        beside.append(asyncio.create_task(around.beside(log.emit)))
     try:
         result = await attempt.run()
     except DragomanError as error:
         result = attempt.failed(error.code, error.message, hint=error.hint)
     finally:
-        beating.cancel()
+        for task in beside:
+            task.cancel()
+        await asyncio.wait(beside)
         attempt.close()
         log.close()
     return result
@@ -172,6 +178,9 @@ class _Attempt:
             before = await asyncio.to_thread(fingerprint, repository)
             workspace = await asyncio.to_thread(self._open_workspace, repository)
             workspace = await self._set_up(workspace)
+            if (isolation := self._around.isolation) is not None:
+                await asyncio.to_thread(isolation.prepare, workspace)
+                self._warnings += [isolation.protection.warning] if isolation.protection.warning else []
             resume = await asyncio.to_thread(self._carry_session, workspace)
         self._tell_workspace(workspace)
         with self._part("observing_before"):
@@ -190,7 +199,7 @@ class _Attempt:
         seen_after: list[Observation] = []
         if not self._stop.is_set():
             with self._part("observing_after"):
-                seen_after = await self._observe(packet, "after", workspace.cwd)
+                seen_after = await self._observe(packet, "after", workspace, workspace.path)
         await self._tell_usage(outcome, worked_until)
         seen = Observed(
             writes=kind == "implement",
@@ -296,11 +305,26 @@ class _Attempt:
         clone = baseline(workspace)
         tree = await asyncio.to_thread(clone.__enter__)
         try:
-            return await self._observe(packet, "before", tree / workspace.prefix)
+            return await self._observe(packet, "before", workspace, tree)
         finally:
             await asyncio.to_thread(clone.__exit__, None, None, None)
 
-    async def _observe(self, packet: Packet, moment: str, cwd: Path) -> list[Observation]:
+    async def _observe(
+        self, packet: Packet, moment: str, workspace: Workspace, tree: Path
+    ) -> list[Observation]:
+        isolation = self._around.isolation
+        if isolation is None or not self._validation(packet):
+            return await self._observe_in(packet, moment, tree / workspace.prefix, None)
+        confined = isolation.commands(workspace, tree, self._folder.path / "scratch")
+        sandbox = await asyncio.to_thread(confined.__enter__)
+        try:
+            return await self._observe_in(packet, moment, tree / workspace.prefix, sandbox)
+        finally:
+            await asyncio.to_thread(confined.__exit__, None, None, None)
+
+    async def _observe_in(
+        self, packet: Packet, moment: str, cwd: Path, sandbox: CommandSandbox | None
+    ) -> list[Observation]:
         seen: list[Observation] = []
         for number, command in enumerate(self._validation(packet), start=1):
             if self._stop.is_set():
@@ -312,6 +336,7 @@ class _Attempt:
                 evidence=self._folder.evidence,
                 name=f"{moment}-{number}",
                 stop=self._stop,
+                sandbox=sandbox,
             )
             seen.append(observation)
             self._log.emit("evidence", moment=moment, observation=msgspec.to_builtins(observation))
@@ -327,6 +352,7 @@ class _Attempt:
         request = self._request
         self._around.opened[request.run_id] = workspace
         spent_s = time.monotonic() - self._started
+        any_command = self._around.isolation is not None and self._around.isolation.any_command
         task = WorkerTask(
             prompt=packet.text,
             cwd=workspace.cwd,
@@ -338,7 +364,11 @@ class _Attempt:
             editable=request.allowed_files or packet.allowed_files or ("**",),
             read_only=kind != "implement",
             readable_dirs=tuple(Path(root) for root in request.context_roots),
-            allowed_commands=tuple(c for c in self._validation(packet) if plan_command(c)[1] is None),
+            allowed_commands=tuple(
+                command
+                for command in self._validation(packet)
+                if plan_command(command, any_command=any_command)[1] is None
+            ),
             context_window=request.context_window,
             max_output_tokens=request.max_output_tokens,
             max_turns=request.max_turns,
@@ -347,6 +377,7 @@ class _Attempt:
             fork=resume is not None and request.fork_session,
             instructions=INSTRUCTIONS,
             output_schema=SCHEMAS[kind] if request.structured else None,
+            environment={n: self._around.env[n] for n in request.env_passthrough if n in self._around.env},
             inherit_fds=self._around.inherit_fds,
         )
         watch = self._watch = Watch(
@@ -404,7 +435,7 @@ class _Attempt:
             "next": judgement.next,
             "retryable": judgement.retryable,
             "timed_out": judgement.error_code == "worker_timeout",
-            "isolation": dict(self._around.isolation),
+            "isolation": self._around.isolation.told() if self._around.isolation else dict(UNCONFINED),
             **self._known,
             "warnings": self._warnings,
             "phases_s": {name: round(seconds, 3) for name, seconds in self._seconds.items()},
