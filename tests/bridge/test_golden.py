@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from dragoman.bridge.outcome import Outcome
+from dragoman.bridge.reading import find_dialog, is_busy, is_ready
 from dragoman.bridge.screen import Screen
 
 FIXTURES = Path(__file__).parent.parent / "fixtures" / "bridge"
@@ -50,6 +51,42 @@ def test_every_recording_with_a_round_is_held_to_its_end() -> None:
         path.stem for path in (FIXTURES / "terminal").glob("*.jsonl") if '"submit"' in path.read_text()
     }
     assert recorded == set(GOLDEN)
+
+
+PHASES: dict[str, list[Any]] = json.loads((FIXTURES / "phases.json").read_text())
+
+
+def phases(name: str) -> list[Any]:
+    """What a recording's screen says, from its start to its end; repeated words left out."""
+    rows: list[list[Any]] = [
+        json.loads(line) for line in (FIXTURES / "terminal" / f"{name}.jsonl").read_text().splitlines()
+    ]
+    raw = (FIXTURES / "terminal" / f"{name}.bin").read_bytes()
+    screen = Screen(rows[0][2], rows[0][3])
+    found: list[Any] = []
+    for _, kind, *rest in rows[1:]:
+        if kind != "o":
+            continue
+        screen.feed(raw[rest[0] : rest[0] + rest[1]])
+        view = screen.view()
+        dialog = find_dialog(view)
+        if dialog is not None:
+            said: Any = [f"{option.key} {option.label}" for option in dialog.options]
+        else:
+            said = "ready" if is_ready(view) else "busy" if is_busy(view) else "nothing"
+        if found[-1:] != [said]:
+            found.append(said)
+    return found
+
+
+@pytest.mark.parametrize("name", sorted(PHASES))
+def test_a_recording_without_a_round_shows_what_a_start_may_ask(name: str) -> None:
+    assert phases(name) == PHASES[name]
+
+
+def test_every_recording_is_held_to_something() -> None:
+    recorded = {path.stem for path in (FIXTURES / "terminal").glob("*.bin")}
+    assert recorded == set(GOLDEN) | set(PHASES)
 
 
 def test_no_answer_that_shows_a_menu_is_taken_for_a_question(play: Play) -> None:

@@ -20,6 +20,8 @@ _RULE = re.compile(r"^\s*[─▔━]{10,}")
 _HINT = re.compile(r"Esc to cancel|Enter to confirm|Enter to select|Esc to exit|Enter to continue")
 _NUMBERED = re.compile(r"^(?P<indent>\s*)(?P<cursor>❯)?\s*(?P<key>[1-9])\.\s*(?P<label>\S.*)$")
 _POINTED = re.compile(r"^(?P<indent>\s*)❯\s+(?P<label>\S.*)$")
+# Questions with neither numbers nor a line that names keys: of a first start, and of 2.1.329.
+_WITHOUT_KEYS = ("Choose the text style", "Make auto mode your default permission mode?")
 # Grey words in an empty box.
 _PLACEHOLDERS = ("Try ", "Press up to edit")
 
@@ -63,11 +65,12 @@ def find_dialog(view: View) -> Dialog | None:
         if hint is None and end - rows[-1].last > 2:
             return None
         numbered = True
-    elif hint is not None:
-        rows = _plain_rows(lines, end)
-        numbered = False
     else:
-        return None
+        rows = _plain_rows(lines, end) or _only_row(lines, hint)
+        numbered = False
+        # Without a line that names keys a prompt just sent looks the same for a moment (2.1.197).
+        if hint is None and not any(words in line for line in lines for words in _WITHOUT_KEYS):
+            return None
     if rows is None:
         return None
     top = max(
@@ -122,7 +125,8 @@ def _plain_rows(lines: list[str], end: int) -> list[_Row] | None:
         return None
     found = _POINTED.match(lines[pointed])
     assert found is not None
-    column = len(found["indent"]) + 2
+    # The theme in force has a mark before its name (2.1.329).
+    column = len(found["indent"]) + (4 if found["label"].startswith("✔ ") else 2)
     first = last = pointed
 
     def is_row(line: str) -> bool:
@@ -138,6 +142,13 @@ def _plain_rows(lines: list[str], end: int) -> list[_Row] | None:
         _Row(str(n), lines[i].replace("❯", " ", 1).strip(), i == pointed, i, i)
         for n, i in enumerate(range(first, last + 1), start=1)
     ]
+
+
+def _only_row(lines: list[str], hint: int | None) -> list[_Row] | None:
+    """A page that only wants to be read, such as the security notes of a first start."""
+    if hint is None or not lines[hint].strip().startswith("Press Enter"):
+        return None
+    return [_Row("enter", lines[hint].strip(), True, hint, hint)]
 
 
 def _box_rows(lines: list[str] | tuple[str, ...]) -> tuple[int, int] | None:
