@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import zstandard
 
+from dragoman.catalog.presets import shipped_presets
 from dragoman.config.tokens import mint
 
 ASK = {"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]}
@@ -351,6 +353,30 @@ def test_the_model_list_has_the_shape_of_whoever_asks(kit: Any, tmp_path: Path) 
             assert status == 404
             status, _, _ = await served.ask("/v1/models", headers={"authorization": ""})
             assert status == 401
+
+    kit.run(run)
+
+
+@pytest.mark.parametrize("query", ["?client_version=0.169.0", "", "?limit=1000"])
+def test_the_model_list_is_there_in_less_than_fifty_milliseconds(
+    kit: Any, tmp_path: Path, query: str, record_property: Any
+) -> None:
+    """Counted in CPU time of both ends, for every preset and two hundred models: the machine may be busy."""
+
+    async def run() -> None:
+        presets = "".join(f"[providers.{name}]\n" for name in shipped_presets())
+        many = "".join(f'[models."own-{n}"]\nprovider = "up"\n' for n in range(200))
+        headers = {"anthropic-version": "2023-06-01"} if "limit" in query else {}
+        async with kit.served(tmp_path, config("http://127.0.0.1:9", presets + many)) as served:
+            await served.ask("/v1/models", headers=headers)
+            before = time.process_time()
+            for _ in range(10):
+                status, _, answer = await served.ask(f"/v1/models{query}", headers=headers)
+            spent_ms = (time.process_time() - before) * 100
+            assert status == 200
+            assert answer.count(b"own-") >= 200
+            record_property("cpu_ms", round(spent_ms, 2))
+            assert spent_ms < 50
 
     kit.run(run)
 

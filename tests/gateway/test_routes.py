@@ -186,6 +186,29 @@ def test_a_model_renamed_by_the_user_keeps_the_facts_of_its_upstream() -> None:
     assert (route.upstream_model, route.limits.max_output_tokens) == ("glm-5.2", 131_072)
 
 
+def test_the_preset_custom_is_a_provider_of_ones_own_and_needs_an_address() -> None:
+    said = table("""
+[providers.mine]
+preset = "custom"
+wires.chat = "http://127.0.0.1:9/v1"
+[models."m"]
+provider = "mine"
+""").resolve("m", "messages")
+    unsaid = table("""
+[providers.mine]
+wires.chat = "http://127.0.0.1:9/v1"
+[models."m"]
+provider = "mine"
+""").resolve("m", "messages")
+    assert said == unsaid
+    with pytest.raises(ConfigError, match=r"d.toml:3: providers.mine.preset: custom has no address"):
+        table("""
+[providers.mine]
+preset = "custom"
+key_env = "K"
+""")
+
+
 def test_keys_are_shown_as_each_wire_expects() -> None:
     text = "[providers.p]\nwires.chat='http://h'\nwires.messages='http://h'\n[models.m]\nprovider='p'"
     assert table(text).resolve("m", "chat").key_header == "bearer"
