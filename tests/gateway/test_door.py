@@ -359,7 +359,7 @@ def test_the_model_list_has_the_shape_of_whoever_asks(kit: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("query", ["?client_version=0.169.0", "", "?limit=1000"])
 def test_the_model_list_is_there_in_less_than_fifty_milliseconds(
-    kit: Any, tmp_path: Path, query: str, record_property: Any
+    kit: Any, tmp_path: Path, query: str
 ) -> None:
     """Counted in CPU time of both ends, for every preset and two hundred models: the machine may be busy."""
 
@@ -375,7 +375,6 @@ def test_the_model_list_is_there_in_less_than_fifty_milliseconds(
             spent_ms = (time.process_time() - before) * 100
             assert status == 200
             assert answer.count(b"own-") >= 200
-            record_property("cpu_ms", round(spent_ms, 2))
             assert spent_ms < 50
 
     kit.run(run)
