@@ -38,29 +38,34 @@ def adapt(
         the request, and the short names of what had to be changed.
     """
     shims: dict[str, None] = {}
+    reads_all = "image" in limits.input_modalities and "pdf" in limits.input_modalities
+    if reads_all and recall is None and _is_plain(request.turns):
+        return request, []
     turns: list[Turn] = []
     for turn in request.turns:
         match turn:
-            case Assistant() if recall is None and _is_plain(turn):
-                turns.append(turn)
             case Assistant():
                 parts = _reasoned(turn.parts, request.wire, wire, dialect, recall, shims)
                 if parts:
                     turns.append(Assistant(parts))
-            case User():
+            case User() if not reads_all:
                 turns.append(_readable(turn, limits.input_modalities, shims))
             case _:
                 turns.append(turn)
     return msgspec.structs.replace(request, turns=tuple(turns)), list(shims)
 
 
-def _is_plain(turn: Assistant) -> bool:
-    """Whether a turn holds nothing that belongs to one provider."""
-    for part in turn.parts:
-        kind = type(part)
-        if kind is Reasoning or kind is Hosted:
-            return False
-    return bool(turn.parts)
+def _is_plain(turns: Iterable[Turn]) -> bool:
+    """Whether nothing in a conversation belongs to one provider."""
+    for turn in turns:
+        if type(turn) is Assistant:
+            if not turn.parts:
+                return False
+            for part in turn.parts:
+                kind = type(part)
+                if kind is Reasoning or kind is Hosted:
+                    return False
+    return True
 
 
 def _reasoned(
@@ -118,8 +123,6 @@ def owned(reasoning: Reasoning, client: Wire, upstream: Wire, dialect: Dialect) 
 
 
 def _readable(turn: User, modalities: frozenset[str], shims: dict[str, None]) -> User:
-    if "image" in modalities and "pdf" in modalities:
-        return turn
     return User(
         results=tuple(_readable_result(result, modalities, shims) for result in turn.results),
         parts=tuple(_readable_part(part, modalities, shims) for part in turn.parts),

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 
 import msgspec
 
@@ -170,14 +171,25 @@ def arguments_object(call: Call) -> RawJson | None:
     """A call's arguments as a JSON object; None when they are not one. Empty arguments are `{}`."""
     if call.arguments_json is not None:
         return call.arguments_json
-    if not call.arguments.strip():
+    if len(call.arguments) <= _SMALL_BYTES:
+        return _small_object(call.arguments)
+    return _object_of(call.arguments)
+
+
+def _object_of(arguments: RawText) -> RawJson | None:
+    if not arguments.strip():
         return b"{}"
     try:
-        value = bytes(_value.decode(plain(call.arguments)))
+        value = bytes(_value.decode(plain(arguments)))
     except (ValueError, RecursionError):
         return None
     return value if value.startswith(b"{") else None
 
+
+_SMALL_BYTES = 1_000
+_small_object = lru_cache(maxsize=2_048)(_object_of)
+"""A session sends its whole history with every request; unescaping old arguments again would cost more than
+anything else that is done with them."""
 
 _MAX_KNOWN = 50_000
 _known_objects: set[int] = set()
@@ -200,6 +212,20 @@ def holds_object(call: Call) -> bool:
         _known_objects.clear()
     _known_objects.add(key)
     return True
+
+
+def legal_arguments(call: Call, dialect: Dialect) -> RawText:
+    """A call's arguments as the content of a JSON string for a server that parses them: a freeform text is
+    wrapped, and so are malformed arguments where they would be refused."""
+    if call.arguments_json is not None:
+        return raw(call.arguments_json.decode("utf-8", "replace"))
+    if call.kind == "freeform":
+        return raw(wrap_freeform(call.arguments).decode("utf-8", "replace"))
+    if not call.arguments or call.arguments.isspace():
+        return b"{}"
+    if dialect.valid_arguments and not holds_object(call):
+        return raw((b'{"_raw":"' + call.arguments + b'"}').decode("utf-8", "replace"))
+    return call.arguments
 
 
 def wrap_freeform(text: RawText) -> RawJson:

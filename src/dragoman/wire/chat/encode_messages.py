@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
-import msgspec
+from collections.abc import Iterable, Sequence
 
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.ids import strict_id
-from dragoman.wire.tools import ToolTable, holds_object, wrap_freeform
+from dragoman.wire.tools import ToolTable, legal_arguments
 from dragoman.wire.turns import (
     Assistant,
     Call,
@@ -26,17 +23,16 @@ from dragoman.wire.turns import (
     quoted,
     raw,
 )
+from dragoman.wire.writing import Fields, Pieces, put_list, to_json
 
 GAP = b"\\n\\n"
 EMPTY_RESULT = b"(no output)"
 ERROR_PREFIX = b"[tool error] "
 
-Fields = dict[str, Any]
-
 
 def messages_of(
     request: Request, tools: ToolTable, system: list[RawText], *, dialect: Dialect, limits: Limits
-) -> list[Fields]:
+) -> list[Pieces]:
     """The `messages` of a normalised request.
 
     Args:
@@ -46,20 +42,19 @@ def messages_of(
         dialect: the upstream's quirks.
         limits: what the model can take.
     """
-    out: list[Fields] = []
+    out: list[Pieces] = []
     if system:
-        role = "developer" if dialect.developer_role and request.wire == "responses" else "system"
-        out.append({"role": role, "content": quoted(GAP.join(system))})
+        role = b"developer" if dialect.developer_role and request.wire == "responses" else b"system"
+        out.append((b'{"role":"%b","content":"' % role, GAP.join(system), b'"}'))
     for turn in request.turns:
         match turn:
             case User():
                 _put_user(out, turn, dialect)
             case Assistant():
-                message = _assistant(turn, tools, dialect, limits)
-                if len(message) > 1:
+                if (message := _assistant(turn, tools, dialect, limits)) is not None:
                     out.append(message)
             case Note():
-                out.append({"role": "system", "content": quoted(_joined(turn.parts))})
+                out.append((b'{"role":"system","content":"', _joined(turn.parts), b'"}'))
     return out
 
 
@@ -67,42 +62,46 @@ def _joined(parts: Iterable[Text]) -> RawText:
     return GAP.join(part.text for part in parts)
 
 
-def _put_user(out: list[Fields], turn: User, dialect: Dialect) -> None:
+def _put_user(out: list[Pieces], turn: User, dialect: Dialect) -> None:
     """Tool messages first; pictures a tool returned follow them as user words where a tool message may not
     hold any."""
-    moved: list[Part] = []
+    parts: list[Part] = []
     for result in turn.results:
-        out.append(_tool_message(result, dialect, moved))
-    parts = (*moved, *turn.parts)
+        out.append(_tool_message(result, dialect, parts))
+    parts += turn.parts
     if parts:
-        out.append({"role": "user", "content": _content(parts)})
+        out.append((b'{"role":"user","content":', *_content(parts), b"}"))
 
 
-def _tool_message(result: Result, dialect: Dialect, moved: list[Part]) -> Fields:
-    call_id = strict_id(result.call_id) if dialect.strict_ids else result.call_id
-    if len(result.parts) == 1 and isinstance(first := result.parts[0], Text) and not result.is_error:
-        return {"role": "tool", "tool_call_id": call_id, "content": quoted(first.text or EMPTY_RESULT)}
+def _tool_message(result: Result, dialect: Dialect, moved: list[Part]) -> Pieces:
+    call_id = to_json(strict_id(result.call_id) if dialect.strict_ids else result.call_id)
+    answer = _answer(result, call_id[1:-1], dialect, moved)
+    return b'{"role":"tool","tool_call_id":', call_id, b',"content":', *answer, b"}"
+
+
+def _answer(result: Result, call_id: RawText, dialect: Dialect, moved: list[Part]) -> Pieces:
+    """A result as a JSON value; what a tool message may not hold goes to `moved`."""
+    failed = ERROR_PREFIX if result.is_error else b""
+    if len(result.parts) == 1 and isinstance(only := result.parts[0], Text):
+        return b'"', failed, only.text or EMPTY_RESULT, b'"'
     texts = [part.text for part in result.parts if isinstance(part, Text)]
     others = [part for part in result.parts if not isinstance(part, Text)]
     if others and dialect.tool_images:
-        return {"role": "tool", "tool_call_id": call_id, "content": _content(result.parts)}
+        return _content((Text(failed), *result.parts) if failed else result.parts)
     if others:
         texts.append(b"[the tool's attachment follows in the next user message]")
-        moved.append(Text(b"[attachment of tool call " + raw(call_id) + b"]"))
+        moved.append(Text(b"[attachment of tool call " + call_id + b"]"))
         moved.extend(others)
     text = GAP.join(text for text in texts if text) or EMPTY_RESULT
-    if result.is_error:
-        text = ERROR_PREFIX + text
-    return {"role": "tool", "tool_call_id": call_id, "content": quoted(text)}
+    return b'"', failed, text, b'"'
 
 
-def _content(parts: Iterable[Part]) -> Any:
+def _content(parts: Sequence[Part]) -> Pieces:
     """One string where everything is text, else a list of parts."""
-    parts = tuple(parts)
     texts = [part.text for part in parts if isinstance(part, Text)]
     if len(texts) == len(parts):
-        return quoted(GAP.join(texts))
-    return [_part(part) for part in parts]
+        return b'"', GAP.join(texts), b'"'
+    return (to_json([_part(part) for part in parts]),)
 
 
 def _part(part: Part) -> Fields:
@@ -140,64 +139,58 @@ def _file(part: File) -> Fields:
     return {"type": "file", "file": file}
 
 
-def _assistant(turn: Assistant, tools: ToolTable, dialect: Dialect, limits: Limits) -> Fields:
+def _assistant(turn: Assistant, tools: ToolTable, dialect: Dialect, limits: Limits) -> Pieces | None:
     texts: list[RawText] = []
-    calls: list[Fields] = []
+    calls: list[Pieces] = []
     thoughts: list[RawText] = []
     for part in turn.parts:
         match part:
-            case Call():
-                calls.append(_call(part, tools, dialect))
             case Text():
                 if part.text:
                     texts.append(part.text)
+            case Call():
+                calls.append(_call(part, tools, dialect))
             case Reasoning():
                 if part.text:
                     thoughts.append(part.text)
             case _:
                 pass
-    message: Fields = {"role": "assistant"}
-    if texts:
-        message["content"] = quoted(GAP.join(texts))
-    elif calls:
-        message["content"] = None if dialect.null_content else ""
+    reasoning = b""
     if dialect.reasoning_replay != "never" and limits.thinks:
-        _put_reasoning(message, thoughts, dialect, has_calls=bool(calls))
+        reasoning = _reasoning(thoughts, dialect, has_calls=bool(calls))
+    if not (texts or calls or reasoning):
+        return None
+    out = [b'{"role":"assistant"']
+    if texts:
+        out += (b',"content":"', GAP.join(texts), b'"')
+    elif calls:
+        out.append(b',"content":null' if dialect.null_content else b',"content":""')
+    out.append(reasoning)
     if calls:
-        message["tool_calls"] = calls
-    elif not texts and len(message) > 1:
-        message["content"] = ""
-    return message
+        out.append(b',"tool_calls":[')
+        put_list(out, calls)
+        out.append(b"]")
+    elif not texts:
+        out.append(b',"content":""')
+    out.append(b"}")
+    return out
 
 
-def _put_reasoning(message: Fields, thoughts: list[RawText], dialect: Dialect, *, has_calls: bool) -> None:
+def _reasoning(thoughts: list[RawText], dialect: Dialect, *, has_calls: bool) -> bytes:
+    """The member that carries reasoning, with a comma before it; empty when there is none."""
     if dialect.reasoning_replay == "tool_turns" and not has_calls:
-        return
+        return b""
     if thoughts:
-        message[dialect.reasoning_field] = quoted(GAP.join(thoughts))
+        text = GAP.join(thoughts)
     elif dialect.reasoning_required and has_calls:
-        message[dialect.reasoning_field] = dialect.reasoning_blank
+        text = raw(dialect.reasoning_blank)
+    else:
+        return b""
+    return b',"%b":"%b"' % (dialect.reasoning_field.encode(), text)
 
 
-def _call(call: Call, tools: ToolTable, dialect: Dialect) -> Fields:
-    return {
-        "id": strict_id(call.id) if dialect.strict_ids else call.id,
-        "type": "function",
-        "function": {
-            "name": tools.upstream_name(call.name, call.namespace),
-            "arguments": _arguments(call, dialect),
-        },
-    }
-
-
-def _arguments(call: Call, dialect: Dialect) -> str | msgspec.Raw:
-    """The arguments as a JSON string holds them; malformed ones are wrapped for upstreams that parse them."""
-    if call.arguments_json is not None:
-        return call.arguments_json.decode("utf-8", "replace")
-    if call.kind == "freeform":
-        return wrap_freeform(call.arguments).decode("utf-8", "replace")
-    if not call.arguments.strip():
-        return "{}"
-    if dialect.valid_arguments and not holds_object(call):
-        return (b'{"_raw":"' + call.arguments + b'"}').decode("utf-8", "replace")
-    return quoted(call.arguments)
+def _call(call: Call, tools: ToolTable, dialect: Dialect) -> Pieces:
+    call_id = to_json(strict_id(call.id) if dialect.strict_ids else call.id)
+    name = to_json(tools.upstream_name(call.name, call.namespace))
+    head = b'{"id":%b,"type":"function","function":{"name":%b,"arguments":"' % (call_id, name)
+    return head, legal_arguments(call, dialect), b'"}}'

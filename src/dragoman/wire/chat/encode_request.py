@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from dragoman.wire.chat.encode_messages import GAP, Fields, messages_of
+from dragoman.wire.chat.encode_messages import GAP, messages_of
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.errors import BadRequest
 from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
@@ -24,8 +24,7 @@ from dragoman.wire.turns import (
     quoted,
     raw,
 )
-
-_encode = msgspec.json.Encoder().encode
+from dragoman.wire.writing import Fields, body_of
 
 
 def encode(
@@ -58,8 +57,8 @@ def encode(
     if schema_text:
         system.append(schema_text)
         shims["output schema told in words"] = None
-    body["messages"] = messages_of(request, tools, system, dialect=dialect, limits=limits)
-    return _encode(body), list(shims)
+    messages = messages_of(request, tools, system, dialect=dialect, limits=limits)
+    return body_of(body, "messages", messages), list(shims)
 
 
 def _ceiling(wanted: int | None, limits: Limits) -> int | None:

@@ -6,44 +6,23 @@ Messages upstream understands are kept when the client spoke Messages too.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.errors import BadRequest
-from dragoman.wire.ids import strict_id
-from dragoman.wire.repair import CONTINUE, has_calls
+from dragoman.wire.messages.encode_blocks import EPHEMERAL, GAP, messages_of, thinking_block
+from dragoman.wire.repair import has_calls
 from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
 from dragoman.wire.thinking import ThinkingPlan, plan_thinking
-from dragoman.wire.tools import ToolEntry, ToolTable, arguments_object, wrap_freeform
-from dragoman.wire.turns import (
-    Assistant,
-    Call,
-    File,
-    Hosted,
-    Image,
-    Note,
-    Part,
-    RawJson,
-    RawText,
-    Reasoning,
-    Request,
-    Result,
-    Text,
-    Turn,
-    User,
-    plain,
-    quoted,
-    raw,
-)
+from dragoman.wire.tools import ToolEntry, ToolTable
+from dragoman.wire.turns import Assistant, RawJson, Reasoning, Request, Text, Turn, User, quoted, raw
+from dragoman.wire.writing import Fields, body_of
 
 DEFAULT_MAX_TOKENS = 32_000
 """The protocol demands a ceiling; agents need room (an answer cut at 8192 ends a Codex turn)."""
-
-EPHEMERAL = b'{"type":"ephemeral"}'
-GAP = b"\\n\\n"
 
 _OWN_FIELDS = frozenset(
     {
@@ -64,8 +43,6 @@ _OWN_FIELDS = frozenset(
     }
 )
 
-Fields = dict[str, Any]
-_encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -110,11 +87,8 @@ def encode(
     _put_tools(body, request, tools, dialect, plan, shims)
     if system:
         body["system"] = _system(system, marks=marks, joined=request.wire != "messages")
-    messages = _messages(request.turns, tools, dialect, plan)
-    if marks:
-        _mark(messages)
-    body["messages"] = messages
-    return _encode(body), list(shims)
+    messages = messages_of(request.turns, tools, dialect, plan, marks=marks)
+    return body_of(body, "messages", messages), list(shims)
 
 
 def _ceiling(wanted: int | None, limits: Limits) -> int:
@@ -140,7 +114,7 @@ def _unthought_loop(turns: Sequence[Turn], dialect: Dialect) -> bool:
     if opening is None or not has_calls(opening.parts):
         return False
     first = opening.parts[0]
-    return not isinstance(first, Reasoning) or _thinking_block(first, dialect) is None
+    return not isinstance(first, Reasoning) or thinking_block(first, dialect) is None
 
 
 def _put_params(body: Fields, request: Request, dialect: Dialect, plan: ThinkingPlan) -> None:
@@ -252,153 +226,3 @@ def _system(texts: Sequence[Text], *, marks: bool, joined: bool) -> Any:
     if marks:
         blocks[-1]["cache_control"] = msgspec.Raw(EPHEMERAL)
     return blocks
-
-
-def _mark(messages: list[Fields]) -> None:
-    """Mark the end of the last two user messages: the older mark is read, the newer one written."""
-    users = [message for message in messages if message["role"] == "user"]
-    for message in users[-2:]:
-        content = message["content"]
-        if isinstance(content, list):
-            content[-1]["cache_control"] = msgspec.Raw(EPHEMERAL)
-
-
-# --- messages ---
-
-
-def _messages(turns: Sequence[Turn], tools: ToolTable, dialect: Dialect, plan: ThinkingPlan) -> list[Fields]:
-    out: list[Fields] = []
-    if turns and isinstance(turns[0], Assistant):
-        out.append({"role": "user", "content": [{"type": "text", "text": quoted(CONTINUE)}]})
-    last = len(turns) - 1
-    for i, turn in enumerate(turns):
-        match turn:
-            case User():
-                role, content = "user", _user(turn)
-            case Assistant():
-                role, content = "assistant", _assistant(turn, tools, dialect, plan, is_last=i == last)
-            case Note():
-                role, content = "system", _texts(turn.parts)
-        if not content:
-            continue
-        if out and out[-1]["role"] == role:
-            out[-1]["content"].extend(content)
-        else:
-            out.append({"role": role, "content": content})
-    return out
-
-
-def _texts(parts: Iterable[Text]) -> list[Fields]:
-    return [
-        _with_mark({"type": "text", "text": quoted(part.text)}, part.cache_control)
-        for part in parts
-        if not _is_blank(part.text)
-    ]
-
-
-def _is_blank(text: RawText) -> bool:
-    """Whether a text is empty or white: such blocks are refused."""
-    if text[:1].isalnum():
-        return False
-    return not text or (len(text) < 200 and not plain(text).strip())
-
-
-def _user(turn: User) -> list[Fields]:
-    blocks = [_result(result) for result in turn.results]
-    blocks.extend(_part(part) for part in turn.parts if not (isinstance(part, Text) and _is_blank(part.text)))
-    return blocks
-
-
-def _result(result: Result) -> Fields:
-    block: Fields = {"type": "tool_result", "tool_use_id": strict_id(result.call_id)}
-    parts = [part for part in result.parts if not (isinstance(part, Text) and _is_blank(part.text))]
-    if len(parts) == 1 and isinstance(parts[0], Text):
-        block["content"] = quoted(parts[0].text)
-    elif parts:
-        block["content"] = [_part(part) for part in parts]
-    if result.is_error:
-        block["is_error"] = True
-    return _with_mark(block, result.cache_control)
-
-
-def _part(part: Part) -> Fields:
-    match part:
-        case Text():
-            block: Fields = {"type": "text", "text": quoted(part.text)}
-        case Image():
-            block = {"type": "image", "source": _source(part, "image/png")}
-        case File():
-            block = {"type": "document", "source": _source(part, "application/pdf")}
-            if part.filename is not None:
-                block["title"] = quoted(part.filename)
-    return _with_mark(block, part.cache_control)
-
-
-def _source(part: Image | File, media_type: str) -> Fields:
-    if isinstance(part, File) and part.text is not None:
-        return {"type": "text", "media_type": "text/plain", "data": quoted(part.text)}
-    if part.data is not None:
-        return {"type": "base64", "media_type": part.media_type or media_type, "data": quoted(part.data)}
-    if part.file_id is not None:
-        return {"type": "file", "file_id": part.file_id}
-    return {"type": "url", "url": quoted(part.url or b"")}
-
-
-def _assistant(
-    turn: Assistant, tools: ToolTable, dialect: Dialect, plan: ThinkingPlan, *, is_last: bool
-) -> list[Fields]:
-    blocks: list[Fields] = []
-    thought = False
-    for part in turn.parts:
-        match part:
-            case Text():
-                text = _trimmed(part.text) if is_last and part is turn.parts[-1] else part.text
-                if not _is_blank(text):
-                    block: Fields = {"type": "text", "text": quoted(text)}
-                    blocks.append(_with_mark(block, part.cache_control))
-            case Reasoning():
-                if (block_ := _thinking_block(part, dialect)) is not None:
-                    thought = True
-                    blocks.append(block_)
-            case Call():
-                if not thought and plan.active and dialect.reasoning_required:
-                    thought = True
-                    blocks.append({"type": "thinking", "thinking": dialect.reasoning_blank, "signature": ""})
-                blocks.append(_call(part, tools))
-            case Hosted():
-                blocks.append(msgspec.json.decode(part.json))
-    return blocks
-
-
-def _trimmed(text: RawText) -> RawText:
-    """A prefill may not end in white space."""
-    return raw(plain(text).rstrip()) if text[-1:] in (b" ", b"n", b"t", b"r") else text
-
-
-def _thinking_block(reasoning: Reasoning, dialect: Dialect) -> Fields | None:
-    """The block its maker takes back, or None when this upstream would refuse it."""
-    for carrier in reasoning.carriers:
-        if carrier.kind == "redacted":
-            return {"type": "redacted_thinking", "data": carrier.data}
-        if carrier.kind == "signature" and (carrier.data or dialect.unsigned_thinking):
-            return {"type": "thinking", "thinking": quoted(reasoning.text), "signature": carrier.data}
-    if not dialect.unsigned_thinking or not reasoning.text or dialect.reasoning_replay == "never":
-        return None
-    return {"type": "thinking", "thinking": quoted(reasoning.text), "signature": ""}
-
-
-def _call(call: Call, tools: ToolTable) -> Fields:
-    block: Fields = {
-        "type": "tool_use",
-        "id": strict_id(call.id),
-        "name": tools.upstream_name(call.name, call.namespace),
-        "input": msgspec.Raw(_input(call)),
-    }
-    return _with_mark(block, call.cache_control)
-
-
-def _input(call: Call) -> RawJson:
-    if call.kind == "freeform":
-        return wrap_freeform(call.arguments)
-    found = arguments_object(call)
-    return found if found is not None else b'{"_raw":"' + call.arguments + b'"}'

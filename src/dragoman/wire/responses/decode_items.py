@@ -13,7 +13,7 @@ import msgspec
 
 from dragoman.wire import envelope
 from dragoman.wire.errors import BadRequest
-from dragoman.wire.reading import ABSENT, is_set, json_of, kind_of, need_text, outward, read, text_of
+from dragoman.wire.reading import ABSENT, is_list, is_set, json_of, kind_of, need_text, outward, read, text_of
 from dragoman.wire.responses import compaction
 from dragoman.wire.responses.decode_tools import LOCAL_SHELL, TOOL_SEARCH, tools_of
 from dragoman.wire.tools import flat_name, safe_name
@@ -40,6 +40,7 @@ from dragoman.wire.turns import (
 )
 
 _GAP = b"\\n\\n"
+_TEXTS = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
 AUDIO_OMITTED = b"[audio omitted: it cannot be passed on]"
 
 
@@ -207,9 +208,9 @@ class _Reader:
             case "user":
                 self._user(parts)
             case "assistant":
-                for part in parts:
-                    if isinstance(part, Text):
-                        self._say(part)
+                if said := [part for part in parts if isinstance(part, Text)]:
+                    self._end_user()
+                    self._said += said
             case "developer" | "system":
                 self._end_assistant()
                 self._end_user()
@@ -345,26 +346,25 @@ def _as_text(value: msgspec.Raw) -> RawText:
 
 
 def _content(value: msgspec.Raw, path: str) -> list[Part]:
-    if (text := text_of(value)) is not None:
-        return [Text(text)]
-    if not is_set(value):
-        return []
-    parts = read(_parts, value, path)
+    if not is_list(value):
+        if (text := text_of(value)) is not None:
+            return [Text(text)]
+        if not is_set(value):
+            return []
     out: list[Part] = []
-    i = 0
-    try:
-        for i, part in enumerate(parts):
-            if (found := _part(part)) is not None:
+    for i, part in enumerate(read(_parts, value, path)):
+        try:
+            if part.type in _TEXTS:
+                out.append(Text(need_text(part.text, "$.text")))
+            elif (found := _part(part)) is not None:
                 out.append(found)
-    except BadRequest as error:
-        raise outward(error, f"{path}[{i}]") from error
+        except BadRequest as error:
+            raise outward(error, f"{path}[{i}]") from error
     return out
 
 
 def _part(part: _Part) -> Part | None:
     match part.type:
-        case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
-            return Text(need_text(part.text, "$.text"))
         case "refusal":
             return Text(need_text(part.refusal, "$.refusal"))
         case "input_image" | "image_url" | "computer_screenshot":

@@ -6,22 +6,21 @@ the profile says so; a call id has at most 64 characters; reasoning needs its `s
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
+from collections.abc import Iterable
 
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.ids import MAX_STRICT_CHARS, strict_id
-from dragoman.wire.tools import ToolTable, arguments_text, holds_object, wrap_freeform
+from dragoman.wire.repair import has_calls
+from dragoman.wire.tools import ToolTable, arguments_text, legal_arguments
 from dragoman.wire.turns import (
     Assistant,
-    AssistantPart,
     Call,
     File,
     Hosted,
     Image,
     Note,
     Part,
+    RawJson,
     RawText,
     Reasoning,
     Request,
@@ -31,12 +30,11 @@ from dragoman.wire.turns import (
     quoted,
     raw,
 )
+from dragoman.wire.writing import Fields, Pieces, put_list, to_json
 
 GAP = b"\\n\\n"
 EMPTY_RESULT = b"(no output)"
 ERROR_PREFIX = b"[tool error] "
-
-Fields = dict[str, Any]
 
 
 class InputWriter:
@@ -55,55 +53,53 @@ class InputWriter:
         self._limits = limits
         self._shims = shims
 
-    def items(self, request: Request) -> list[Any]:
+    def items(self, request: Request) -> list[Pieces]:
         """All items of a conversation."""
-        out: list[Any] = []
+        out: list[Pieces] = []
         for turn in request.turns:
             match turn:
                 case User():
-                    out.extend(self._result(result) for result in turn.results)
+                    for result in turn.results:
+                        out.append(self._result(result))
                     if turn.parts:
-                        out.append(_message("user", [_part(part) for part in turn.parts]))
+                        out.append(_message(b"user", map(_part, turn.parts)))
                 case Assistant():
                     self._assistant(out, turn)
                 case Note():
-                    out.append(_message("developer", [_part(part) for part in turn.parts]))
+                    out.append(_message(b"developer", map(_part, turn.parts)))
         return out
 
-    def _assistant(self, out: list[Any], turn: Assistant) -> None:
-        has_calls = any(isinstance(part, Call) for part in turn.parts)
+    def _assistant(self, out: list[Pieces], turn: Assistant) -> None:
         thought = False
-        said: list[Any] = []
-
-        def end_message() -> None:
-            if said:
-                out.append(_message("assistant", list(said)))
-                said.clear()
-
+        said: list[Pieces] = []
         for part in turn.parts:
             if isinstance(part, Text):
-                said.append({"type": "output_text", "text": quoted(part.text)})
+                said.append((b'{"type":"output_text","text":"', part.text, b'"}'))
                 continue
-            end_message()
-            if isinstance(part, Reasoning):
-                item = self._reasoning(part, has_calls=has_calls)
-                if item is not None:
-                    thought = True
-                    out.append(item)
-            elif isinstance(part, Call):
-                if not thought and self._needs_blank():
-                    thought = True
-                    self._shims["blank reasoning before calls"] = None
-                    out.append(_raw_reasoning(raw(self._dialect.reasoning_blank)))
-                out.append(self._call(part))
-            else:
-                out.append(_hosted(part))
-        end_message()
+            if said:
+                out.append(_message(b"assistant", said))
+                said = []
+            match part:
+                case Call():
+                    if not thought and self._needs_blank():
+                        thought = True
+                        self._shims["blank reasoning before calls"] = None
+                        out.append(_raw_reasoning(raw(self._dialect.reasoning_blank)))
+                    out.append(self._call(part))
+                case Reasoning():
+                    item = self._reasoning(part, has_calls=has_calls(turn.parts))
+                    if item is not None:
+                        thought = True
+                        out.append(item)
+                case Hosted():
+                    out.append((part.json,))
+        if said:
+            out.append(_message(b"assistant", said))
 
     def _needs_blank(self) -> bool:
         return self._dialect.reasoning_required and self._limits.thinks
 
-    def _reasoning(self, part: Reasoning, *, has_calls: bool) -> Any | None:
+    def _reasoning(self, part: Reasoning, *, has_calls: bool) -> Pieces | None:
         """An upstream's own reasoning goes back sealed, other reasoning as raw text where it is wanted."""
         sealed = next((carrier for carrier in part.carriers if carrier.kind == "encrypted"), None)
         if sealed is not None:
@@ -112,82 +108,67 @@ class InputWriter:
                 item["id"] = sealed.item_id
             item["summary"] = [{"type": "summary_text", "text": quoted(part.text)}] if part.text else []
             item["encrypted_content"] = sealed.data
-            return item
+            return (to_json(item),)
         replay = self._dialect.reasoning_replay
         wanted = replay == "always" or (replay == "tool_turns" and has_calls)
         return _raw_reasoning(part.text) if part.text and wanted and self._limits.thinks else None
 
-    def _call(self, call: Call) -> Fields:
+    def _call(self, call: Call) -> Pieces:
         name = self._tools.upstream_name(call.name, call.namespace)
-        call_id = self._call_id(call.id)
         if call.kind == "freeform" and self._dialect.freeform_tools and not self._tools.is_wrapped(name):
-            return {
-                "type": "custom_tool_call",
-                "call_id": call_id,
-                "name": name,
-                "input": quoted(arguments_text(call)),
-            }
-        return {
-            "type": "function_call",
-            "call_id": call_id,
-            "name": name,
-            "arguments": self._arguments(call),
-        }
+            head = b'{"type":"custom_tool_call","call_id":%b,"name":%b,"input":"'
+            text = arguments_text(call)
+        else:
+            head = b'{"type":"function_call","call_id":%b,"name":%b,"arguments":"'
+            text = legal_arguments(call, self._dialect)
+        return head % (self._call_id(call.id), to_json(name)), text, b'"}'
 
-    def _arguments(self, call: Call) -> str | msgspec.Raw:
-        """Arguments as a JSON string; malformed ones are wrapped where the upstream parses them."""
-        if call.arguments_json is not None:
-            return call.arguments_json.decode("utf-8", "replace")
-        if call.kind == "freeform":
-            return wrap_freeform(call.arguments).decode("utf-8", "replace")
-        if not call.arguments.strip():
-            return "{}"
-        if self._dialect.valid_arguments and not holds_object(call):
-            return (b'{"_raw":"' + call.arguments + b'"}').decode("utf-8", "replace")
-        return quoted(call.arguments)
-
-    def _call_id(self, call_id: str) -> str:
+    def _call_id(self, call_id: str) -> RawJson:
         if self._dialect.strict_ids or len(call_id) > MAX_STRICT_CHARS:
-            return strict_id(call_id)
-        return call_id
+            call_id = strict_id(call_id)
+        return to_json(call_id)
 
-    def _result(self, result: Result) -> Fields:
+    def _result(self, result: Result) -> Pieces:
         native = result.kind == "freeform" and self._dialect.freeform_tools
-        return {
-            "type": "custom_tool_call_output" if native else "function_call_output",
-            "call_id": self._call_id(result.call_id),
-            "output": _output(result),
-        }
+        kind = b"custom_tool_call_output" if native else b"function_call_output"
+        head = b'{"type":"%b","call_id":%b,"output":' % (kind, self._call_id(result.call_id))
+        return head, *_output(result), b"}"
 
 
-def _message(role: str, content: list[Any]) -> Fields:
-    return {"type": "message", "role": role, "content": content}
+def _message(role: bytes, parts: Iterable[Pieces]) -> Pieces:
+    out = [b'{"type":"message","role":"%b","content":[' % role]
+    put_list(out, parts)
+    out.append(b"]}")
+    return out
 
 
-def _raw_reasoning(text: RawText) -> Fields:
-    content = [{"type": "reasoning_text", "text": quoted(text)}]
-    return {"type": "reasoning", "summary": [], "content": content}
+def _raw_reasoning(text: RawText) -> Pieces:
+    return b'{"type":"reasoning","summary":[],"content":[{"type":"reasoning_text","text":"', text, b'"}]}'
 
 
-def _hosted(part: AssistantPart) -> msgspec.Raw:
-    assert isinstance(part, Hosted)
-    return msgspec.Raw(part.json)
-
-
-def _output(result: Result) -> Any:
+def _output(result: Result) -> Pieces:
     """One string where all is text, else a list of parts; the protocol has no mark for failed tools."""
-    texts = [part.text for part in result.parts if isinstance(part, Text) and part.text]
+    failed = ERROR_PREFIX if result.is_error else b""
     if all(isinstance(part, Text) for part in result.parts):
-        text = GAP.join(texts) or EMPTY_RESULT
-        return quoted(ERROR_PREFIX + text if result.is_error else text)
-    head: list[Any] = [{"type": "input_text", "text": quoted(ERROR_PREFIX)}] if result.is_error else []
-    return head + [_part(part) for part in result.parts if not (isinstance(part, Text) and not part.text)]
+        text = GAP.join([part.text for part in result.parts if isinstance(part, Text) and part.text])
+        return b'"', failed, text or EMPTY_RESULT, b'"'
+    parts = [_part(part) for part in result.parts if not (isinstance(part, Text) and not part.text)]
+    if failed:
+        parts.insert(0, _text(failed))
+    out = [b"["]
+    put_list(out, parts)
+    out.append(b"]")
+    return out
 
 
-def _part(part: Part) -> Fields:
+def _text(text: RawText) -> Pieces:
+    return b'{"type":"input_text","text":"', text, b'"}'
+
+
+def _part(part: Part) -> Pieces:
     match part:
         case Text():
-            return {"type": "input_text", "text": quoted(part.text)}
+            return _text(part.text)
         case Image():
             image: Fields = {"type": "input_image"}
             if part.file_id is not None:
@@ -196,7 +177,7 @@ def _part(part: Part) -> Fields:
                 image["image_url"] = quoted(_image_url(part))
             if part.detail is not None:
                 image["detail"] = part.detail
-            return image
+            return (to_json(image),)
         case File():
             return _file(part)
 
@@ -207,10 +188,10 @@ def _image_url(part: Image) -> RawText:
     return b"data:" + raw(part.media_type or "image/png") + b";base64," + part.data
 
 
-def _file(part: File) -> Fields:
+def _file(part: File) -> Pieces:
     if part.text is not None:
         head = b"[document " + part.filename + b"]" + GAP if part.filename else b""
-        return {"type": "input_text", "text": quoted(head + part.text)}
+        return _text(head + part.text)
     file: Fields = {"type": "input_file"}
     if part.file_id is not None:
         file["file_id"] = part.file_id
@@ -220,4 +201,4 @@ def _file(part: File) -> Fields:
         kind = raw(part.media_type or "application/pdf")
         file["filename"] = quoted(part.filename or b"document.pdf")
         file["file_data"] = quoted(b"data:" + kind + b";base64," + (part.data or b""))
-    return file
+    return (to_json(file),)

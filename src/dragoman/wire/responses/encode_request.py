@@ -18,9 +18,8 @@ from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
 from dragoman.wire.thinking import ThinkingPlan, plan_thinking
 from dragoman.wire.tools import ToolEntry, ToolTable
 from dragoman.wire.turns import ChoiceMode, Effort, RawText, Request, ToolChoice, quoted, raw
+from dragoman.wire.writing import Fields, body_of
 
-Fields = dict[str, Any]
-_encode = msgspec.json.Encoder().encode
 _top = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 # Fields of the body that are written anew from the turns, and what only the client's own server may see:
@@ -87,8 +86,8 @@ def encode(
         shims["output schema told in words"] = None
     if system:
         body["instructions"] = quoted(GAP.join(system))
-    body["input"] = InputWriter(tools, dialect, limits, shims).items(request)
-    return _encode(body), list(shims)
+    items = InputWriter(tools, dialect, limits, shims).items(request)
+    return body_of(body, "input", items), list(shims)
 
 
 def _ceiling(wanted: int | None, limits: Limits) -> int | None:
