@@ -18,6 +18,8 @@ from dragoman.mcp.modes import infer_mode
         ("Where is the token checked?", "read", "read_hints"),
         ("How would you change the parser?", "read", "read_hints"),
         ("Why was the parser rewritten?", "read", "read_hints"),
+        ("Do you see where the lock is released?", "read", "read_hints"),
+        ("Do what TASK.md says: add greet()", "write", "write_hints"),
         ("Review the retry logic", "review", "review_hints"),
         ("Find bugs in the lexer", "review", "review_hints"),
         ("Look for possible problems in the lexer", "review", "review_hints"),

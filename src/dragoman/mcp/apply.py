@@ -198,7 +198,7 @@ def _entry(described: dict[str, Any]) -> Reply:
     return {
         "worktree_name": described["id"],
         "action": described["action"],
-        "removed": described["done"] or None,
+        "removed": (described["done"] and described["action"] != "keep") or None,
         "reasons": described["reasons"],
     }
 

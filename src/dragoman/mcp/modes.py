@@ -42,7 +42,8 @@ _REVIEW = re.compile(
 )
 _READ = re.compile(
     r"\b(?:explain|describ|summari[sz]|list|show|find|locat|search|tell|outlin|understand|trac|compar|count)"
-    r"(?:e|es|ed|ing|s)?\b|^\s*(?:what|where|why|how|which|who|when|does|do|is|are|can|could)\b"
+    r"(?:e|es|ed|ing|s)?\b"
+    r"|^\s*(?:what|where|why|how|which|who|when|does|is|are|can|could|do (?:you|we|they|i))\b"
     r"|解释|说明|描述|总结|列出|查找|哪里|什么|为什么|怎么|説明|要約|一覧|どこ|なぜ|何",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -52,7 +53,8 @@ _QUERY_PREFIX = re.compile(
 )
 # The same in English: a question about changing is a question.
 _QUESTION = re.compile(
-    r"^\s*(?:what|where|why|how|which|who|when|does|do|is|are|explain|describe)\b", re.IGNORECASE
+    r"^\s*(?:what|where|why|how|which|who|when|does|is|are|do (?:you|we|they|i)|explain|describe)\b",
+    re.IGNORECASE,
 )
 
 _MOST_HINTS = 5

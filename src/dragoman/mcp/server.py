@@ -123,7 +123,7 @@ async def _answer(
         reply = fit(await call(_caller(context), params.arguments))
     except DragomanError as error:
         return fit(error_reply(error)), True
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a mistake of ours is an answer too, never a dead connection
         # Its text may quote what nobody else may read; its type and place are enough to find it.
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
