@@ -6,13 +6,14 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dragoman.jobs.folder import RunFolder, RunRequest
+from dragoman.jobs.isolation import Isolation
 from dragoman.jobs.run import Surroundings, carry_out
 from dragoman.workers.base import OnEvent, Said, WorkerOutcome, WorkerTask
 
@@ -80,6 +81,8 @@ class Bench:
         outcome: WorkerOutcome | None = None,
         packet: str = PACKET,
         stop: asyncio.Event | None = None,
+        isolation: Isolation | None = None,
+        env: Mapping[str, str] | None = None,
         **asked: Any,
     ) -> dict[str, Any]:
         """Carry a run out in this process and return its result.
@@ -90,6 +93,8 @@ class Bench:
             outcome: how it ends; finished with the report when None.
             packet: the task.
             stop: ends the run when set.
+            isolation: confines the validation commands.
+            env: of the validation commands.
             asked: further fields of the request.
         """
         request = RunRequest(
@@ -105,7 +110,12 @@ class Bench:
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         worker = FakeWorker(act, outcome or WorkerOutcome(status="finished", text=report))
         self.tasks = worker.tasks
-        around = Surroundings(worker=worker, token="t", env={"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"})
+        around = Surroundings(
+            worker=worker,
+            token="t",
+            env=env or {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+            isolation=isolation,
+        )
         return await carry_out(self.folder, request, around, stop=stop or asyncio.Event())
 
     def events(self, kind: str) -> list[dict[str, Any]]:

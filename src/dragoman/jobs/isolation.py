@@ -85,6 +85,15 @@ class Isolation:
         """Whether validation commands may be anything that needs no shell."""
         return self.protection.level == "bubblewrap"
 
+    @property
+    def network_is_open(self) -> bool:
+        """Whether a worker reaches more than the gateway."""
+        means = self.protection.means
+        closed = self.protection.level == "bubblewrap" or (
+            self.protection.level == "landlock" and means.landlock_abi >= 4
+        )
+        return self.own_login or not closed
+
     def told(self) -> dict[str, Any]:
         """What a result says about it."""
         limits = list(self.protection.limits)
@@ -95,6 +104,8 @@ class Isolation:
             "level": self.protection.level,
             "asked": self.protection.asked,
             "permission_rules": True,
+            "network": "open" if self.network_is_open else "gateway",
+            "login": "own" if self.own_login else "gateway",
             "limits": limits,
             "warning": self.protection.warning,
         }
