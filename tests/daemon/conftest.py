@@ -102,6 +102,7 @@ class Homestead:
         self.env = {"PATH": os.environ["PATH"], "HOME": str(folder / "user"), "DRAGOMAN_HOME": str(folder)}
         # Added to the environment, it makes gateways stubs.
         self.stubs = {"PYTHONPATH": str(FIXTURES / "stubs")}
+        self.program = (sys.executable, "-m", "dragoman.cli.main")
         self.home = resolve_home(self.env)
         self._processes: list[subprocess.Popen[str]] = []
 
@@ -119,14 +120,14 @@ class Homestead:
 
     def dragoman(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
-        argv = [sys.executable, "-m", "dragoman.cli.main", *words]
+        argv = [*self.program, *words]
         return subprocess.run(
             argv, env=self.env | env, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
         )
 
     def serve(self, *words: str, **env: str) -> Daemon:
         """`dragoman serve --port 0`, the whole thing."""
-        argv = [sys.executable, "-m", "dragoman.cli.main", "serve", "--port", "0", *words]
+        argv = [*self.program, "serve", "--port", "0", *words]
         return Daemon(self.popen(argv, **env), self.home)
 
     def stub(self, mode: str = "well", *, changes: dict[str, Any] | None = None, **options: Any) -> Daemon:
