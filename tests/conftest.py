@@ -15,6 +15,14 @@ from typing import Any
 
 import pytest
 
+from dragoman.workers.testing import FakeClaude, write_fake_claude
+
+
+@pytest.fixture(scope="session")
+def fake_worker(tmp_path_factory: pytest.TempPathFactory) -> FakeClaude:
+    """A program that speaks like Claude Code and behaves as its task says."""
+    return write_fake_claude(tmp_path_factory.mktemp("fake-worker"))
+
 
 def _postgres_programs() -> Path | None:
     """The folder of `initdb` and `postgres`: on PATH, or where Debian keeps them."""
