@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 from genai_prices import Usage, calc_price
 from hypothesis import given, settings
@@ -136,13 +138,14 @@ def home(tmp_path):
     return home
 
 
-def route(provider: str, model: str, price: Price | None = None, *, embedded: bool = False):
-    class Place:
-        pass
+@dataclass
+class Place:
+    """What of a route decides its price."""
 
-    place = Place()
-    place.provider, place.upstream_model, place.price, place.embedded = provider, model, price, embedded
-    return place
+    provider: str
+    upstream_model: str
+    price: Price | None = None
+    embedded: bool = False
 
 
 def test_a_process_of_its_own_writes_the_tariffs_and_a_gateway_reads_them(home):
@@ -156,12 +159,13 @@ def test_a_process_of_its_own_writes_the_tariffs_and_a_gateway_reads_them(home):
     assert tariffs_file(home).stat().st_mode & 0o077 == 0
     tariffs = Tariffs(tariffs_file(home))
     when = at(2, 0)
-    assert tariffs.price_of(route("zai", "glm-5.2"), when) == (None, "plan")
-    assert tariffs.price_of(route("mock", "m"), when) == (None, "")
+    assert tariffs.price_of(Place("zai", "glm-5.2"), when) == (None, "plan")
+    assert tariffs.price_of(Place("mock", "m"), when) == (None, "")
     said = Price(input=1.0, output=2.0)
-    assert tariffs.price_of(route("mock", "p", said), when) == (said, "config")
-    assert tariffs.price_of(route("rehearsal", "x", embedded=True), when) == (Rates(0.0, 0.0), "embedded")
-    peak, why = tariffs.price_of(route("deepseek", "deepseek-v4-pro"), when)
+    assert tariffs.price_of(Place("mock", "p", said), when) == (said, "config")
+    assert tariffs.price_of(Place("rehearsal", "x", embedded=True), when) == (Rates(0.0, 0.0), "embedded")
+    peak, why = tariffs.price_of(Place("deepseek", "deepseek-v4-pro"), when)
+    assert peak is not None
     assert (peak.input, why) == (1.32, "tariff")
 
 
@@ -175,17 +179,15 @@ def test_a_look_up_that_fails_is_told_and_what_was_known_stays(home):
 def test_a_torn_or_missing_file_changes_no_price_that_was_known(tmp_path):
     file, now = tmp_path / "tariffs.json", 0.0
     tariffs = Tariffs(file, clock=lambda: now)
-    assert tariffs.price_of(route("a", "m"), 0.0) == (None, "")
+    assert tariffs.price_of(Place("a", "m"), 0.0) == (None, "")
     table = TariffFile(prices={"a": {"m": Tariff((Window(Rates(1.0, 2.0)),))}})
-    import msgspec
-
     file.write_bytes(msgspec.json.encode(table))
-    assert tariffs.price_of(route("a", "m"), 0.0) == (None, "")  # looked a moment ago
+    assert tariffs.price_of(Place("a", "m"), 0.0) == (None, "")  # looked a moment ago
     now = 10.0
-    assert tariffs.price_of(route("a", "m"), 0.0) == (Rates(1.0, 2.0), "tariff")
+    assert tariffs.price_of(Place("a", "m"), 0.0) == (Rates(1.0, 2.0), "tariff")
     file.write_text("{torn")
     now = 20.0
-    assert tariffs.price_of(route("a", "m"), 0.0) == (Rates(1.0, 2.0), "tariff")
+    assert tariffs.price_of(Place("a", "m"), 0.0) == (Rates(1.0, 2.0), "tariff")
 
 
 def test_rows_without_a_price_get_the_one_of_their_own_minute_once_it_is_known(

@@ -45,7 +45,7 @@ class ControlClient:
     ) -> None:
         self._http.close()
 
-    def get(self, path: str, **query: str) -> Any:
+    def get(self, path: str, **query: str | list[str]) -> Any:
         """The JSON at a path below `/api/v1`.
 
         Raises:

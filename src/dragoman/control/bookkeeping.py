@@ -16,7 +16,7 @@ from dragoman.gateway.routes import RouteTable
 from dragoman.gateway.spool import UsageRow
 from dragoman.gateway.tariffs import Tariffs
 from dragoman.ledger.intake import Intake, Taken
-from dragoman.ledger.summary import Asked, By, UsageSummary, summarize
+from dragoman.ledger.summary import Asked, By, UsageSummary, providers_since, summarize
 from dragoman.ledger.tariffs import (
     Pair,
     is_written,
@@ -34,6 +34,7 @@ from dragoman.store.database import Database
 # millisecond.
 _LOOK_EVERY_S = 1.0
 _LOOK_UP_AGAIN_S = 60.0
+_IN_USE_S = 900.0
 
 _log = logging.getLogger("dragoman.control")
 
@@ -48,6 +49,7 @@ class Books:
         job_of: the jobs of runs, where there are jobs.
         on_rows: told how many rows came in, in the thread that took them.
         clock: monotonic seconds.
+        wall: Unix seconds.
     """
 
     def __init__(
@@ -59,7 +61,9 @@ class Books:
         job_of: Callable[[], Mapping[str, str]] = dict,
         on_rows: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self._wall = wall
         self.database = database
         self._home = home
         self._read_config = read_config
@@ -102,6 +106,14 @@ class Books:
             StoreUnavailable: the database does not answer.
         """
         return self.usage(Asked(runs=tuple(runs)))
+
+    def providers_in_use(self) -> set[str]:
+        """Providers with requests in the last quarter of an hour.
+
+        Raises:
+            StoreUnavailable: the database does not answer.
+        """
+        return providers_since(self.database, self._wall() - _IN_USE_S)
 
     async def keep(self) -> None:
         """Look after the ledger until cancelled; a database that does not answer is asked again."""

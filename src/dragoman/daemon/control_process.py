@@ -21,6 +21,7 @@ from dragoman.config.paths import Home, resolve_home
 from dragoman.config.schema import Config
 from dragoman.control.app import Control, control_app
 from dragoman.control.bookkeeping import Books
+from dragoman.control.quota import QuotaDesk, quota_routes
 from dragoman.daemon.child_log import log_to
 from dragoman.daemon.listening import (
     Listener,
@@ -90,17 +91,18 @@ async def serve_control(
     database = Database(database_address(home, os.environ, config.store.url_env))
     books = Books(home, database, read_config=read_config)
     control = Control(home, __version__, lambda: describe_daemon(home), hosts=hosts, books=books)
-    keeping = asyncio.create_task(books.keep())
+    quota = QuotaDesk(home, read_config)
+    keeping = [asyncio.create_task(books.keep()), asyncio.create_task(quota.keep(books.providers_in_use))]
     leaving: list[asyncio.Task[None]] = []
 
     def on_link(link: ParentLink) -> None:
         leaving.append(asyncio.create_task(offer_to_leave(link, control.activity.idle_s, idle_s)))
 
-    listener = Listener(socket.socket(fileno=fd), control_app(control))
+    listener = Listener(socket.socket(fileno=fd), control_app(control, quota_routes(quota)))
     try:
         await serve_until_told([listener], channel, ending=_ControlEnding(control), on_link=on_link)
     finally:
-        for task in (keeping, *leaving):
+        for task in (*keeping, *leaving):
             task.cancel()
 
 

@@ -293,6 +293,17 @@ def _lost(connection: Connection, asked: Asked) -> int:
     return int(connection.execute(statement).scalar_one())
 
 
+def providers_since(database: Database, at: float) -> set[str]:
+    """Providers with requests since a time in Unix seconds.
+
+    Raises:
+        StoreUnavailable: the database does not answer.
+    """
+    with database.read() as connection:
+        found = connection.execute(select(ROWS.c.provider).where(ROWS.c.at >= at).distinct()).scalars()
+        return {provider for provider in found if provider}
+
+
 def day_of(at: float) -> str:
     """The UTC day of a time in Unix seconds, such as `2026-01-31`."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d")
