@@ -1,9 +1,10 @@
-"""What the two editors of client configuration share: the error, and plain operations on nested tables."""
+"""What the two editors of client configuration share: the error, the base, operations on nested tables."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any, Protocol, Self
+from abc import ABC, abstractmethod
+from typing import Any, Self
 
 from dragoman.errors import DragomanError
 
@@ -25,32 +26,93 @@ class EditRefused(DragomanError):
         self.line = line
 
 
-class ConfigText(Protocol):
+class ConfigText(ABC):
     """A configuration text that knows its own format. Every operation gives a new text in which nothing but
-    the named key is different, or raises `EditRefused`."""
+    the named key is different, or raises `EditRefused`.
 
-    text: str
+    Args:
+        text: the text.
+        name: how it is called in errors.
 
-    @property
-    def tree(self) -> Tree:
-        """What the text means."""
-        ...
+    Raises:
+        EditRefused: it is not what it should be; the line is named.
+    """
 
+    def __init__(self, text: str, name: str) -> None:
+        self.text = text
+        self.name = name
+        self.tree: Tree = self._read(text, name)
+
+    @abstractmethod
     def literal(self, path: Path) -> str | None:
         """A value as it is spelled, None when the key is absent or spread over several places."""
-        ...
 
+    @abstractmethod
     def with_value(self, path: Path, value: object) -> Self:
-        """The text with a key set; tables around it are made when missing."""
-        ...
+        """The text with a key set, tables around it made when missing; an equal value stays as spelled.
 
+        Raises:
+            EditRefused: no place for it could be found that changes nothing else.
+        """
+
+    @abstractmethod
     def with_literal(self, path: Path, literal: str) -> Self:
-        """The text with an existing key's value spelled as given."""
-        ...
+        """The text with an existing value spelled as given.
 
+        Raises:
+            EditRefused: there is no such value, or the spelling is none.
+        """
+
+    @abstractmethod
+    def with_table(self, path: Path, table: Tree) -> Self:
+        """The text with a whole table of ours: added, or brought up to date in place.
+
+        Raises:
+            EditRefused: no place for it could be found that changes nothing else.
+        """
+
+    @abstractmethod
     def without(self, path: Path, *, prune: int = 0) -> Self:
-        """The text without a key or table, and without up to `prune` tables around it left empty by that."""
-        ...
+        """The text without a key or table, and without up to `prune` tables around it left empty by that.
+
+        Raises:
+            EditRefused: it cannot be taken out without changing something else.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def _read(text: str, name: str) -> Tree:
+        """What the text means."""
+
+    @staticmethod
+    @abstractmethod
+    def _dotted(path: Path) -> str:
+        """A path as people of this format write it."""
+
+    def _updated(self, path: Path, present: Tree, table: Tree) -> Self:
+        """A table of ours brought up to date leaf by leaf."""
+        result = self
+        kept = {leaf for leaf, _ in leaves(table, path)}
+        for leaf, _ in leaves(present, path):
+            if leaf not in kept:
+                result = result.without(leaf, prune=len(leaf) - len(path) - 1)
+        for leaf, value in leaves(table, path):
+            result = result.with_value(leaf, value)
+        return result
+
+    def _if_means(self, text: str, wanted: Tree) -> Self | None:
+        """The changed text, None when it would mean anything else."""
+        try:
+            found = type(self)(text, self.name)
+        except EditRefused:
+            return None
+        return found if found.tree == wanted else None
+
+    def _must_mean(self, text: str, wanted: Tree, path: Path) -> Self:
+        found = self._if_means(text, wanted)
+        if found is None:
+            raise EditRefused(f"{self._dotted(path)} cannot be changed in {self.name} safely")
+        return found
 
 
 def lookup(tree: Tree, path: Path) -> Any:

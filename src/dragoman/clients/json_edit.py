@@ -7,11 +7,11 @@ import re
 from typing import Any, NamedTuple, Self
 
 from dragoman.clients.editing import (
+    ConfigText,
     EditRefused,
     Path,
     Tree,
     has,
-    leaves,
     lookup,
     newline_of,
     splice,
@@ -41,7 +41,7 @@ class Braces(NamedTuple):
     members: tuple[Member, ...]
 
 
-class JsonText:
+class JsonText(ConfigText):
     """A JSON object that can be edited.
 
     Args:
@@ -53,21 +53,13 @@ class JsonText:
     """
 
     def __init__(self, text: str, name: str = "settings.json") -> None:
-        self.text = text
-        self.name = name
-        self.tree: Tree = _parse(text, name)
+        super().__init__(text, name)
 
     def literal(self, path: Path) -> str | None:
-        """A value as it is spelled, None when the key is absent."""
         member = _Spans(self.text).members.get(path)
         return self.text[member.value_start : member.value_end] if member is not None else None
 
     def with_value(self, path: Path, value: object) -> Self:
-        """The text with a key set; an equal value is left as it is spelled.
-
-        Raises:
-            EditRefused: something on the way to it is no object.
-        """
         if has(self.tree, path) and lookup(self.tree, path) == value:
             return self
         if not self.text.strip():
@@ -82,11 +74,6 @@ class JsonText:
         return self._must_mean(changed, wanted, path)
 
     def with_literal(self, path: Path, literal: str) -> Self:
-        """The text with an existing value spelled as given.
-
-        Raises:
-            EditRefused: there is no such value, or the spelling is none.
-        """
         member = _Spans(self.text).members.get(path)
         if member is None:
             raise EditRefused(f"{'.'.join(path)} is not in {self.name}")
@@ -94,29 +81,12 @@ class JsonText:
         return self._must_mean(changed, with_leaf(self.tree, path, json.loads(literal)), path)
 
     def with_table(self, path: Path, table: Tree) -> Self:
-        """The text with a whole object of ours: added, or brought up to date in place.
-
-        Raises:
-            EditRefused: something on the way to it is no object.
-        """
         present = lookup(self.tree, path)
         if not isinstance(present, dict):
             return self.with_value(path, table)
-        result = self
-        kept = {leaf for leaf, _ in leaves(table, path)}
-        for leaf, _ in leaves(present, path):
-            if leaf not in kept:
-                result = result.without(leaf, prune=len(leaf) - len(path) - 1)
-        for leaf, value in leaves(table, path):
-            result = result.with_value(leaf, value)
-        return result
+        return self._updated(path, present, table)
 
     def without(self, path: Path, *, prune: int = 0) -> Self:
-        """The text without a key, and without up to `prune` objects around it left empty.
-
-        Raises:
-            EditRefused: it cannot be taken out without changing something else.
-        """
         if not has(self.tree, path):
             return self
         while prune and len(path) > 1 and len(lookup(self.tree, path[:-1])) == 1:
@@ -126,14 +96,13 @@ class JsonText:
         changed = _cut(self.text, braces, spans.members[path])
         return self._must_mean(changed, without_leaf(self.tree, path), path)
 
-    def _must_mean(self, text: str, wanted: Tree, path: Path) -> Self:
-        try:
-            found = type(self)(text, self.name)
-        except EditRefused:
-            found = None
-        if found is None or found.tree != wanted:
-            raise EditRefused(f"{'.'.join(path)} cannot be changed in {self.name} safely")
-        return found
+    @staticmethod
+    def _read(text: str, name: str) -> Tree:
+        return _parse(text, name)
+
+    @staticmethod
+    def _dotted(path: Path) -> str:
+        return ".".join(path)
 
 
 def spelled(value: object) -> str:

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 from dragoman.clients.editing import (
+    ConfigText,
     EditRefused,
     Path,
     Tree,
     has,
-    leaves,
     lookup,
     newline_of,
     splice,
@@ -28,7 +28,7 @@ from dragoman.clients.toml_spans import Braces, Pair, Spans
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class TomlText:
+class TomlText(ConfigText):
     """A TOML text that can be edited.
 
     Args:
@@ -40,21 +40,13 @@ class TomlText:
     """
 
     def __init__(self, text: str, name: str = "config.toml") -> None:
-        self.text = text
-        self.name = name
-        self.tree: Tree = _parse(text, name)
+        super().__init__(text, name)
 
     def literal(self, path: Path) -> str | None:
-        """A value as it is spelled; None when the key is absent or its table is spread out."""
         pair = Spans(self.text).pairs.get(path)
         return self.text[pair.value_start : pair.value_end] if pair is not None else None
 
     def with_value(self, path: Path, value: object) -> Self:
-        """The text with a key set; an equal value is left as it is spelled.
-
-        Raises:
-            EditRefused: no place for it could be found that changes nothing else.
-        """
         if has(self.tree, path):
             present = lookup(self.tree, path)
             if present == value:
@@ -69,11 +61,6 @@ class TomlText:
         raise EditRefused(f"no safe place for {dotted(path)} in {self.name}")
 
     def with_literal(self, path: Path, literal: str) -> Self:
-        """The text with an existing value spelled as given.
-
-        Raises:
-            EditRefused: there is no such value, or the spelling is none.
-        """
         pair = Spans(self.text).pairs.get(path)
         if pair is None:
             raise EditRefused(f"{dotted(path)} is not one value in {self.name}")
@@ -82,11 +69,6 @@ class TomlText:
         return self._must_mean(changed, with_leaf(self.tree, path, value), path)
 
     def with_table(self, path: Path, table: Tree) -> Self:
-        """The text with a whole table of ours: made at the end of the file, or brought up to date in place.
-
-        Raises:
-            EditRefused: no place for it could be found that changes nothing else.
-        """
         present = lookup(self.tree, path)
         if present == table:
             return self
@@ -95,21 +77,9 @@ class TomlText:
             wanted = with_leaf(self.tree, path, table)
             if (found := self._if_means(_append(self.text, block), wanted)) is not None:
                 return found
-        result = self
-        kept = {leaf for leaf, _ in leaves(table, path)}
-        for leaf, _ in leaves(present if isinstance(present, dict) else {}, path):
-            if leaf not in kept:
-                result = result.without(leaf, prune=len(leaf) - len(path) - 1)
-        for leaf, value in leaves(table, path):
-            result = result.with_value(leaf, value)
-        return result
+        return self._updated(path, present if isinstance(present, dict) else {}, table)
 
     def without(self, path: Path, *, prune: int = 0) -> Self:
-        """The text without a key or a whole table, and without up to `prune` tables around it left empty.
-
-        Raises:
-            EditRefused: it cannot be taken out without changing something else.
-        """
         if not has(self.tree, path):
             return self
         wanted = [without_leaf(self.tree, path, prune=depth) for depth in range(prune, len(path))]
@@ -122,18 +92,13 @@ class TomlText:
                 return found
         raise EditRefused(f"{dotted(path)} cannot be taken out of {self.name} safely")
 
-    def _if_means(self, text: str, wanted: Tree) -> Self | None:
-        try:
-            found = type(self)(text, self.name)
-        except EditRefused:
-            return None
-        return found if found.tree == wanted else None
+    @staticmethod
+    def _read(text: str, name: str) -> Tree:
+        return _parse(text, name)
 
-    def _must_mean(self, text: str, wanted: Tree, path: Path) -> Self:
-        found = self._if_means(text, wanted)
-        if found is None:
-            raise EditRefused(f"{dotted(path)} cannot be changed in {self.name} safely")
-        return found
+    @staticmethod
+    def _dotted(path: Path) -> str:
+        return dotted(path)
 
 
 def spelled(value: object) -> str:
