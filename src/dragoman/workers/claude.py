@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
@@ -21,6 +22,7 @@ from dragoman.workers.claude_rules import ClaudeRules, plan_rules, plan_settings
 from dragoman.workers.claude_stream import ClaudeDialogue
 from dragoman.workers.drive import Driver, Prepared
 from dragoman.workers.lines import LINE_LIMIT_BYTES
+from dragoman.workers.own_login import open_own_login
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class ClaudeWorker:
         env: the surroundings; only what `plan_worker_environment` allows gets through.
         user_home: where the user's toolchains are looked for, None to look nowhere.
         confine: wraps the process into a sandbox; None starts it as it is.
+        login: `gateway`, or `own` for the user's own login and endpoint (see `own_login`).
         scrub: have the client keep its token from the commands it runs. It wraps each of them into
             bubblewrap then, so not inside one of ours.
         patience: how long each step of an end may take.
@@ -43,6 +46,7 @@ class ClaudeWorker:
     env: Mapping[str, str]
     user_home: Path | None = None
     confine: Confine | None = None
+    login: Literal["gateway", "own"] = "gateway"
     scrub: bool = False
     patience: ChildPatience | None = None
     reach: Reach | None = None
@@ -103,7 +107,10 @@ class ClaudeWorker:
             extra=task.environment,
         )
         environment = plan_worker_environment(launch, self.env, user_home=self.user_home)
-        return SpawnPlan(argv=plan_command(self.client, task, rules, settings), env=environment, cwd=cwd)
+        if self.login == "own":
+            environment = open_own_login(environment, self.env, user_home=self.user_home or Path.home())
+        argv = plan_command(self.client, task, rules, settings, user_settings=self.login == "own")
+        return SpawnPlan(argv=argv, env=environment, cwd=cwd)
 
 
 def _real_folder(folder: Path) -> Path:

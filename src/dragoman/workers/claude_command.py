@@ -18,7 +18,9 @@ HOOK_ID = "exact_commands"
 LAST_WORDS = "Carry out the task above and finish with your report."
 
 
-def plan_command(client: ClaudeCode, task: WorkerTask, rules: ClaudeRules, settings: Path) -> tuple[str, ...]:
+def plan_command(
+    client: ClaudeCode, task: WorkerTask, rules: ClaudeRules, settings: Path, *, user_settings: bool = False
+) -> tuple[str, ...]:
     """The argument list; the task itself goes through standard input.
 
     Args:
@@ -26,6 +28,7 @@ def plan_command(client: ClaudeCode, task: WorkerTask, rules: ClaudeRules, setti
         task: `model`, `resume`, `fork`, `instructions`, `output_schema` are used.
         rules: what it may do.
         settings: the run's own settings file, already written.
+        user_settings: read the user's own settings too: their endpoint may stand there.
     """
     argv = [
         str(client.path),
@@ -39,11 +42,11 @@ def plan_command(client: ClaudeCode, task: WorkerTask, rules: ClaudeRules, setti
         "--permission-mode=dontAsk",
         f"--settings={settings}",
         # No source but ours: neither the user's nor the repository's settings, hooks and servers run.
-        "--setting-sources=",
+        f"--setting-sources={'user' if user_settings else ''}",
         "--strict-mcp-config",
         "--disable-slash-commands",
     ]
-    if client.features.safe_mode:
+    if client.features.safe_mode and not user_settings:
         argv.append("--safe-mode")
     if client.features.permission_prompts and not rules.commands_by_hook:
         argv.append("--permission-prompts=none")
