@@ -12,11 +12,14 @@ from dragoman.clients.launch import (
     claude_asked_model,
     claude_configured_model,
     claude_launch_settings,
+    encode_settings,
+    launch_settings_file,
     plan_claude_launch,
     plan_codex_launch,
 )
 from dragoman.clients.setup_codex import Program
 from dragoman.config.load import parse_config
+from dragoman.config.paths import resolve_home
 from dragoman.gateway.routes import RouteTable, UnknownModel
 
 URL = "http://127.0.0.1:5"
@@ -94,6 +97,14 @@ def test_claude_code_gets_a_settings_file_and_no_foreign_account() -> None:
     argv, kept = plan_claude_launch(Path("/c"), ["-p", "hi"], env, settings_file=Path("/s.json"))
     assert argv == ["/c", "--settings", "/s.json", "-p", "hi"]
     assert kept == {"PATH": "/bin"}
+
+
+def test_two_launches_with_two_models_do_not_share_a_file(tmp_path: Path) -> None:
+    home = resolve_home({"DRAGOMAN_HOME": str(tmp_path)})
+    one, two = (encode_settings({"env": {"ANTHROPIC_MODEL": name}}) for name in ("a", "b"))
+    assert launch_settings_file(home, one) == launch_settings_file(home, one)
+    assert launch_settings_file(home, one) != launch_settings_file(home, two)
+    assert launch_settings_file(home, one).parent == home.state
 
 
 def test_the_settings_of_a_launch_tell_the_window_and_map_the_aliases() -> None:

@@ -275,7 +275,7 @@ def test_a_provider_without_a_key_is_named_with_where_it_was_looked_for(kit: Any
         async with kit.served(tmp_path, toml) as served:
             status, _, answer = await served.ask("/v1/messages", ASK)
             assert status == 401
-            assert "NOT_SET" in answer.decode()
+            assert "looked in: environment NOT_SET, stored key a" in answer.decode()
 
     kit.run(run)
 

@@ -65,7 +65,7 @@ def _look(home: Home, *, offline: bool) -> Iterator[Finding]:
     from dragoman.gateway.routes import RouteTable
 
     python = ".".join(map(str, sys.version_info[:3]))
-    yield checks.Finding("dragoman", "ok", f"{__version__} on Python {python}, home {home.state.parent}")
+    yield checks.Finding("dragoman", "ok", f"{__version__} on Python {python}, state in {home.state}")
     yield checks.check_git()
     try:
         config = load_config(home, os.environ)

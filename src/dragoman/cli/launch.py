@@ -82,6 +82,7 @@ def claude(args: tuple[str, ...]) -> None:
         claude_configured_model,
         claude_launch_settings,
         encode_settings,
+        launch_settings_file,
         plan_claude_launch,
     )
     from dragoman.clients.setup_all import client_file, first_model
@@ -109,8 +110,9 @@ def claude(args: tuple[str, ...]) -> None:
         model=chosen,
         claude_names_routed=any(upstream.is_anthropic for upstream in routes.upstreams.values()),
     )
-    file = home.state / "claude-launch.json"
-    write_private_file(file, encode_settings(settings))
+    content = encode_settings(settings)
+    file = launch_settings_file(home, content)
+    write_private_file(file, content)
     argv, env = plan_claude_launch(program, args, os.environ, settings_file=file)
     _become(argv, env)
 

@@ -6,6 +6,7 @@ settings file, which wins over the user's own, and gets one that only the user c
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from dragoman.clients.editing import lookup
 from dragoman.clients.setup_codex import ENDLESS_RETRIES, NAME, Program, provider_table
 from dragoman.clients.toml_edit import dotted, spelled
+from dragoman.config.paths import Home
 from dragoman.gateway.routes import RouteTable, UnknownModel
 from dragoman.wire.turns import Wire
 
@@ -182,6 +184,12 @@ def claude_configured_model(settings: Mapping[str, Any], env: Mapping[str, str])
 def encode_settings(settings: Mapping[str, Any]) -> bytes:
     """A settings file's bytes."""
     return json.dumps(settings, indent=2).encode() + b"\n"
+
+
+def launch_settings_file(home: Home, content: bytes) -> Path:
+    """Where the settings of a launch stand: one file for each content, so that a launch with another model
+    changes nothing a running session may read again."""
+    return home.state / f"claude-launch-{hashlib.sha256(content).hexdigest()[:12]}.json"
 
 
 def _no_alias(name: str | None) -> str | None:

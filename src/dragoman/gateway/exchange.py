@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from dragoman.catalog.tariffs import PerMillion, cost_usd
+from dragoman.config.secrets import describe_key
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.encode_error import encode_error
 from dragoman.wire.errors import BadRequest, Failure, FailureCode, failure
@@ -380,11 +381,12 @@ class Exchange:
 
 
 def _no_key(route: Route) -> Failure:
-    names = ", ".join(filter(None, (source.env for source in route.keys)))
-    return failure(
-        "auth",
-        f"There is no key for the provider {route.provider!r}" + (f" (looked in {names})." if names else "."),
+    places = ", ".join(map(describe_key, route.keys))
+    looked = f" (looked in: {places})" if places else ""
+    message = (
+        f"There is no usable key for the provider {route.provider!r}{looked}; `dragoman doctor` says why."
     )
+    return failure("auth", message)
 
 
 def _ms(seconds: float) -> float:
