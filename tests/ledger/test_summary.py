@@ -6,7 +6,7 @@ import pytest
 
 from dragoman.ledger.intake import take_in
 from dragoman.ledger.retention import fold
-from dragoman.ledger.summary import Asked, By, summarize
+from dragoman.ledger.summary import Asked, By, UsageSummary, summarize
 
 DAY = 86_400
 NOON = 1_700_049_600.0  # 2023-11-15 12:00 UTC
@@ -89,7 +89,7 @@ def test_a_time_and_every_other_filter_bounds_what_counts(filled):
 
 def test_old_rows_become_daily_sums_that_say_the_same(filled, spool, row, lines):
     kinds: tuple[By, ...] = ("model", "day", "client", "provider", "key")
-    before = {by: summarize(filled, by=by) for by in kinds}
+    before: dict[By, UsageSummary] = {by: summarize(filled, by=by) for by in kinds}
     planned = fold(filled, 5, execute=False, wall=lambda: NOON)
     assert (planned.rows, planned.days, planned.before) == (1, 1, "2023-11-10")
     assert summarize(filled, Asked(runs=("another",))).total.requests == 1

@@ -249,3 +249,39 @@ def _when(at: float) -> str:
     """A time as people say it: the hour today, else the day too."""
     then, now = datetime.fromtimestamp(at).astimezone(), datetime.fromtimestamp(time.time()).astimezone()
     return then.strftime("%H:%M" if then.date() == now.date() else "%Y-%m-%d %H:%M")
+
+
+@click.command()
+@click.option("--execute", is_flag=True, help="Do it; without this it is only said what would go.")
+@AS_JSON
+def gc(execute: bool, as_json: bool) -> int:
+    """What can go by `[retention]`, with sizes. Unapplied work and runs that live are always kept."""
+    with _control() as control:
+        found = control.post("/gc", {}) if execute else control.get("/gc")
+    broken = [sweep for sweep in found["sweeps"] if sweep["error"]]
+    if as_json:
+        show_json(found)
+    else:
+        _print_sweeps(found)
+    return ExitCode.FAILED if broken else ExitCode.OK
+
+
+def _print_sweeps(found: dict[str, Any]) -> None:
+    verb = "would go" if found["dry_run"] else "gone"
+    for sweep in found["sweeps"]:
+        gone = [item for item in sweep["items"] if not item["kept"]]
+        said = sweep["error"] or f"{len(gone)} {verb}, {_bytes(sweep['bytes'])}"
+        click.echo(f"{sweep['what']:<11} {said}" + (f"  (kept: {sweep['rule']})" if sweep["rule"] else ""))
+        for item in sweep["items"]:
+            mark = "keep " if item["kept"] else "     "
+            click.echo(f"  {mark}{item['id']}  {_bytes(item['bytes'])}  {item['reason']}")
+    click.echo(f"in all {_bytes(found['bytes'])}")
+    if found["dry_run"] and any(not item["kept"] for sweep in found["sweeps"] for item in sweep["items"]):
+        click.echo("nothing was done: add --execute", err=True)
+
+
+def _bytes(size: int) -> str:
+    for unit, least in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if size >= least:
+            return f"{size / least:.1f} {unit}"
+    return f"{size} B"

@@ -22,6 +22,7 @@ from dragoman.config.schema import Config
 from dragoman.control.app import Control, control_app
 from dragoman.control.bookkeeping import Books
 from dragoman.control.quota import QuotaDesk, quota_routes
+from dragoman.control.retention import Retainer, retention_routes, room_sweepers
 from dragoman.daemon.child_log import log_to
 from dragoman.daemon.listening import (
     Listener,
@@ -92,13 +93,14 @@ async def serve_control(
     books = Books(home, database, read_config=read_config)
     control = Control(home, __version__, lambda: describe_daemon(home), hosts=hosts, books=books)
     quota = QuotaDesk(home, read_config)
+    retainer = Retainer(read_config, room_sweepers(home, books))
     keeping = [asyncio.create_task(books.keep()), asyncio.create_task(quota.keep(books.providers_in_use))]
     leaving: list[asyncio.Task[None]] = []
 
     def on_link(link: ParentLink) -> None:
         leaving.append(asyncio.create_task(offer_to_leave(link, control.activity.idle_s, idle_s)))
 
-    listener = Listener(socket.socket(fileno=fd), control_app(control, quota_routes(quota)))
+    listener = Listener(socket.socket(fileno=fd), control_app(control, [*quota_routes(quota), *retention_routes(retainer)]))
     try:
         await serve_until_told([listener], channel, ending=_ControlEnding(control), on_link=on_link)
     finally:

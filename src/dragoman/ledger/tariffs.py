@@ -111,7 +111,7 @@ def run_order(order: Order, *, python: str = sys.executable) -> str | None:
     """
     try:
         done = subprocess.run(
-            (python, "-m", "dragoman.ledger.tariffs"),
+            (python, "-P", "-m", "dragoman.ledger.tariffs"),
             input=msgspec.json.encode(order),
             capture_output=True,
             timeout=_LOOK_UP_TIMEOUT_S,
