@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from dragoman.wire import translate
@@ -25,6 +26,9 @@ from .transport import Answer, Timeouts, Transport, TransportError
 
 MAX_ANSWER_BYTES = 256 << 20
 """Largest answer taken in one piece, a picture-laden one included."""
+
+_LONG_BYTES = 100_000
+"""From here on the loop is let go between the steps of a translation; each takes some 2 ms a megabyte."""
 
 _STREAM_HEADERS: Headers = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -78,7 +82,7 @@ class Attempt:
         """
         talk = self._talk
         begun = talk.clock()
-        body = self._encode().body
+        body = (await self._encode()).body
         request = outgoing_request(
             self._to, talk.incoming, body, secret=self._secret, base=self._base, stream=talk.stream
         )
@@ -94,26 +98,22 @@ class Attempt:
         finally:
             answer.close()
 
-    def _encode(self) -> EncodedRequest:
+    async def _encode(self) -> EncodedRequest:
         """The request in the upstream's words; decides whether the answer's bytes may pass as they are."""
         talk, route = self._talk, self._to
+        await self._breathe()
         if route.native:
-            encoded = translate.forward_request(
-                route.wire,
-                talk.body,
-                model=route.upstream_model,
-                dialect=self._dialect,
-                limits=route.limits,
-                recall=talk.recall,
-            )
+            encoded = await self._forwarded()
             # Tools under other names come back under other names, so their calls have to be translated.
             self._through = not (
                 encoded.foreign_answer or any(_renamed(entry) for entry in encoded.tools.entries)
             )
         else:
+            request = talk.decoded()
+            await self._breathe()
             encoded = translate.encode_request(
                 route.wire,
-                talk.decoded(),
+                request,
                 model=route.upstream_model,
                 dialect=self._dialect,
                 stream=talk.stream,
@@ -122,7 +122,33 @@ class Attempt:
             )
         talk.shims = encoded.shims
         self._tools = encoded.tools
+        await self._breathe()
         return encoded
+
+    async def _forwarded(self) -> EncodedRequest:
+        talk, route = self._talk, self._to
+        steps = translate.forward_steps(
+            route.wire,
+            talk.body,
+            model=route.upstream_model,
+            dialect=self._dialect,
+            limits=route.limits,
+            recall=talk.recall,
+        )
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+            await self._breathe()
+
+    async def _breathe(self) -> None:
+        """Give the streams that share the loop their turn between two readings of a long conversation."""
+        talk = self._talk
+        if len(talk.body) >= _LONG_BYTES:
+            begun = talk.clock()
+            await asyncio.sleep(0)
+            talk.own_s -= talk.clock() - begun
 
     async def _take(self, answer: Answer) -> None:
         if not 200 <= answer.status < 300:

@@ -10,6 +10,7 @@ import msgspec
 from dragoman.wire.turns import Wire
 
 _MEMBER = re.compile(rb'"model"\s*:\s*("(?:[^"\\]|\\.)*")')
+_FIRST = re.compile(rb'\s*{\s*"model"\s*:\s*("(?:[^"\\]|\\.)*")')
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\]]')
 _KEY = re.compile(rb'[{,]\s*("(?:[^"\\]|\\.)*")\s*:\s*')
 _KEY_END = re.compile(rb"\s*:\s*")
@@ -26,10 +27,7 @@ def splice_model(body: bytes, model: str) -> bytes:
         model: the new name.
     """
     new = msgspec.json.encode(model)
-    members = list(_MEMBER.finditer(body))
-    # Nearly every client names the model first; anywhere else it might be a key of something inside.
-    is_first = len(members) == 1 and body[: members[0].start()].strip() == b"{"
-    spans = [members[0].span(1)] if is_first else _walk(body) or _top_level(body)
+    spans = _at_the_head(body) or _walk(body) or _top_level(body)
     out: list[bytes] = []
     done = 0
     for start, end in spans:
@@ -37,6 +35,15 @@ def splice_model(body: bytes, model: str) -> bytes:
         done = end
     out.append(body[done:])
     return b"".join(out)
+
+
+def _at_the_head(body: bytes) -> list[tuple[int, int]] | None:
+    """Where the value stands when `model` is the first field, as nearly every client writes it, and nowhere
+    else in the body is a key of that name."""
+    first = _FIRST.match(body)
+    if first is None or body.find(b'"model"', first.end()) >= 0:
+        return None
+    return [first.span(1)]
 
 
 def _walk(body: bytes) -> list[tuple[int, int]] | None:

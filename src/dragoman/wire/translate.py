@@ -15,7 +15,7 @@ Each wire's folder has four modules with these entry points:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -76,6 +76,7 @@ __all__ = [
     "encode_error",
     "encode_request",
     "forward_request",
+    "forward_steps",
     "peek_request",
     "splice_model",
     "stream_decoder",
@@ -273,16 +274,43 @@ def forward_request(
     Raises:
         BadRequest: with the JSON path of what is wrong.
     """
+    steps = forward_steps(
+        wire, body, model=model, dialect=dialect, stream=stream, limits=limits, recall=recall
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def forward_steps(
+    wire: Wire,
+    body: bytes,
+    *,
+    model: str,
+    dialect: Dialect,
+    stream: bool | None = None,
+    limits: Limits | None = None,
+    recall: Recall | None = None,
+) -> Generator[None, None, EncodedRequest]:
+    """`forward_request` in steps, each about as long as reading the body once, so that others who share the
+    thread get their turn in between. What `forward_request` returns is returned at the end."""
     cut: tuple[str, ...] = ()
     if wire == "responses" and not dialect.keeps_client_metadata:
         whole, body = body, without_private_fields(body)
         cut = ("client metadata left out",) if body is not whole else ()
+        yield
     elif wire == "messages" and not dialect.billing_header:
         whole, body = body, without_billing_line(body)
         cut = ("billing line left out",) if body is not whole else ()
+        yield
     if not needs_check(wire, body, dialect, limits):
+        yield
         return EncodedRequest(splice_model(body, model), ToolTable(), cut)
+    yield
     request = decode_request(wire, body)
+    yield
     encoded = encode_request(
         wire,
         request,
@@ -292,14 +320,20 @@ def forward_request(
         limits=limits,
         recall=recall,
     )
+    yield
     must_change = (
         (dialect.strip_fields and dialect.strip_fields & top_level_fields(request.body))
         or (wire == "messages" and has_odd_ids(request, body))
         or (wire == "messages" and dialect.thinks_by_default and thinks_unasked(request, encoded.body))
         or (wire == "responses" and has_compaction(body, dialect))
     )
-    if not must_change and same_meaning(request, decode_request(wire, encoded.body)):
-        return EncodedRequest(splice_model(body, model), encoded.tools, cut)
+    if not must_change:
+        yield
+        again = decode_request(wire, encoded.body)
+        yield
+        if same_meaning(request, again):
+            yield
+            return EncodedRequest(splice_model(body, model), encoded.tools, cut)
     return msgspec.structs.replace(
         encoded,
         shims=(*cut, *encoded.shims, "request written anew"),
