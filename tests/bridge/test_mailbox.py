@@ -81,6 +81,20 @@ def test_a_bridge_that_hangs_ends_in_a_timeout(mailbox: Mailbox) -> None:
     assert result["status"] == "timeout"
 
 
+def test_who_asked_a_bridge_that_was_replaced_at_once_is_told(mailbox: Mailbox) -> None:
+    taken, lying = "1700000000000000-0123abcd", "1700000000000001-0123abcd"
+    mailbox.write_state({"status": "running", "request": taken})
+    (mailbox.inbox / f"{lying}.json").write_text('{"kind": "send", "prompt": "x"}')
+    (mailbox.streams / f"{taken}.log").write_text("half\n")
+    (mailbox.inbox / "mine.txt").write_text("not a request")
+    mailbox.take_over()
+    for name in (taken, lying):
+        answer = json.loads((mailbox.results / f"{name}.json").read_text())
+        assert (answer["status"], "bridge is gone" in answer["error"]) == ("exited", True)
+    assert list(mailbox.requests()) == []
+    assert list(mailbox.streams.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from dragoman.bridge.__main__ import log_to
 from dragoman.bridge.hooks import BackgroundTask, Hook
 from dragoman.bridge.mailbox import Mailbox
 from dragoman.bridge.parts import Parts, Start
+from dragoman.bridge.screen import View
 from dragoman.bridge.service import BridgeService
+from dragoman.bridge.telling import ScreenStream, StateTeller
 from dragoman.bridge.timing import ScreenTiming
 from dragoman.bridge.transcript import Transcript
 
@@ -46,12 +49,13 @@ class PaperClaude:
     hooks: list[Hook] = field(default_factory=list[Hook])
     closed: bool = False
     drawn: str = ""
+    sizes: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
 
     def fileno(self) -> int:
         return -1
 
     def resize(self, cols: int, rows: int) -> None:
-        return
+        self.sizes.append((cols, rows))
 
     def close(self, grace_s: float) -> None:
         self.closed = True
@@ -363,7 +367,6 @@ def test_the_end_of_the_bridge_answers_who_waits(desk: Desk) -> None:
 
 def test_the_screen_alone_is_asked_as_often_as_the_settings_say(tmp_path: Path) -> None:
     from dragoman.bridge.detector import Round, Seen
-    from dragoman.bridge.screen import View
 
     box = View((RULE, "❯", RULE))
     turn = Round(0.0, 60.0, box, screen=ScreenTiming(check_interval_s=3.0))
@@ -374,3 +377,62 @@ def test_the_screen_alone_is_asked_as_often_as_the_settings_say(tmp_path: Path) 
 
     # Asked at 1.0 (too early to say so), it is not asked again before 4.0.
     assert [look(at) is not None for at in (1.0, 2.9, 3.9, 4.1)] == [False, False, False, True]
+
+
+def test_the_size_is_a_persons_to_change_between_rounds_only(desk: Desk) -> None:
+    assert desk.service.resize(100, 30) == (100, 30) == desk.service.size()
+    name = desk.send("go")
+    assert desk.service.resize(60, 20) == (100, 30)
+    assert desk.claude.sizes == [(100, 30)]
+    desk.claude.stop("done")
+    assert desk.answer(name)["status"] == "completed"
+    assert desk.service.resize(60, 20) == (60, 20)
+
+
+def test_what_a_person_types_while_a_prompt_goes_in_comes_after_it(desk: Desk) -> None:
+    waited: list[bool] = []
+    desk.ask(kind="send", prompt="one\ntwo\nthree\nfour\nfive")
+    desk.run(10, lambda: "one" in desk.claude.box)
+    waited.append(desk.service.person_typed(b"x"))
+    desk.run(10, lambda: desk.claude.submitted)
+    desk.run(0.1)
+    assert (waited, desk.claude.submitted) == ([True], ["one\ntwo\nthree\nfour\nfive"])
+    assert desk.claude.keys == [b"x"]
+    assert desk.service.person_typed(b"y") is False
+
+
+def test_a_stream_holds_each_new_line_once_and_has_a_limit(tmp_path: Path) -> None:
+    stream = ScreenStream(tmp_path / "s.log")
+    for at, lines in [(1.0, ("a", "b")), (1.1, ("a", "b", "lost")), (1.4, ("a", "b", "c")), (1.7, ("c",))]:
+        stream.show(View(lines), at)
+    assert (tmp_path / "s.log").read_text() == "a\nb\nc\n"
+    for at in range(2, 100):
+        stream.show(View((f"{at}" * 20_000,)), float(at))
+    assert (tmp_path / "s.log").stat().st_size < 1 << 20
+
+
+def test_what_somebody_waits_for_is_told_at_once_and_what_flickers_once_a_second(tmp_path: Path) -> None:
+    mailbox = Mailbox(tmp_path / "bridge")
+    mailbox.make()
+    teller = StateTeller(mailbox)
+    told: list[Any] = []
+    for now, status, busy in [(1.0, "ready", 0), (1.1, "ready", 1), (1.2, "running", 1), (1.3, "running", 0)]:
+        teller.tell({"status": status, "busy": busy}, now)
+        told.append(mailbox.read_state())
+    assert [(one["status"], one["busy"]) for one in told] == [
+        ("ready", 0),
+        ("ready", 0),
+        ("running", 1),
+        ("running", 1),
+    ]
+    teller.tell({"status": "running", "busy": 0}, 2.3)
+    assert mailbox.read_state() == {"status": "running", "busy": 0}
+
+
+def test_the_log_has_a_limit(tmp_path: Path) -> None:
+    log = log_to(tmp_path / "bridge.log")
+    for _ in range(1200):
+        log("x" * 2000)
+    sizes = sorted(path.stat().st_size for path in tmp_path.iterdir())
+    assert len(sizes) == 2
+    assert sizes[-1] < (1 << 20) + 3000

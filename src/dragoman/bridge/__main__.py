@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ def main() -> int:
     mailbox.make()
     lock = FileLock(mailbox.lock_file, note="bridge")
     lock.acquire(timeout_s=5.0)
-    mailbox.clean()
-    log = _log_to(folder.bridge / "bridge.log")
+    mailbox.take_over()
+    log = log_to(folder.bridge / "bridge.log")
     marker = Marker(MARKER_NAME, session.session_id)
     become_subreaper()
     # A bridge that was killed may have left its Claude Code's tools behind.
@@ -158,7 +159,9 @@ def _launcher_is_gone() -> bool:
         return True
 
 
-def _log_to(path: Path) -> Any:
+def log_to(path: Path) -> Callable[[str], None]:
+    """Writes lines with the time to a 0600 file; beyond a megabyte it begins anew and keeps the last one."""
+
     def log(text: str) -> None:
         try:
             if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:

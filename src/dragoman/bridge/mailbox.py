@@ -169,8 +169,22 @@ class Mailbox:
         """Say how things stand."""
         _write_json(self.state_file, state)
 
-    def clean(self) -> None:
-        """Remove what an earlier bridge left; only files of the right names."""
+    def take_over(self) -> None:
+        """Remove what an earlier bridge left, and tell who still waits for it.
+
+        A bridge that is killed is replaced within milliseconds: whoever asked the old one cannot see that it
+        is gone.
+        """
+        waiting = [path.stem for path in self.inbox.iterdir() if _ID.fullmatch(path.stem)]
+        request = (self.read_state() or {}).get("request")
+        if isinstance(request, str) and _ID.fullmatch(request):
+            waiting.append(request)
+        self._clean()
+        for request_id in waiting:
+            self.answer(request_id, _gone(None))
+
+    def _clean(self) -> None:
+        """Only files of the right names."""
         for folder in (self.inbox, self.results, self.streams):
             for path in folder.iterdir():
                 if _ID.fullmatch(path.stem) or path.name.startswith("."):

@@ -21,6 +21,7 @@ from dragoman.bridge.transcript import Record
 
 Steps = Generator[None, Seen, Outcome]
 _Waits = Generator[None, Seen, Seen]
+_STOPPING = ("escape", "ctrl-c")
 
 
 class Keyboard(Protocol):
@@ -84,10 +85,19 @@ def pressing(request: Request, hands: Hands, *, turn_open: bool = False) -> Step
         turn_open: whether a turn was answered with `timeout` and has not ended since.
     """
     seen = yield
+    key, began = request.key, seen.now
+    # The hook that ends a turn is quicker than the screen. What stops a turn must not wait for anything.
+    while (
+        seen.exit_code is None
+        and key not in _STOPPING
+        and find_dialog(seen.view) is None
+        and not is_ready(seen.view)
+        and seen.now - began < timing.SETTLE_S
+    ):
+        seen = yield
     if seen.exit_code is not None:
         return _exited(seen)
     before, dialog = seen.view, find_dialog(seen.view)
-    key = request.key
     if dialog is not None and key.isdigit():
         if int(key) > len(dialog.options):
             return Outcome(
@@ -112,12 +122,12 @@ def pressing(request: Request, hands: Hands, *, turn_open: bool = False) -> Step
         return Outcome(
             status=Status.NOT_SUBMITTED, error=f"nothing runs and nothing is asked; {key} was not pressed"
         )
-    elif dialog is None and key not in ("escape", "ctrl-c"):
+    elif dialog is None and key not in _STOPPING:
         return Outcome(
             status=Status.BUSY, busy=True, error=f"a turn runs and nothing is asked; {key} was not pressed"
         )
     else:
-        stops = key in ("escape", "ctrl-c")
+        stops = key in _STOPPING
         hands.type_keys(KEYS[key])
     turn = Round(
         seen.now, request.timeout_s, before, "key", answered=dialog, stops=stops, screen=hands.screen
