@@ -1,17 +1,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from dragoman.clients.editing import EditRefused, Path, has, lookup, with_leaf
+from dragoman.clients.editing import EditRefused, has, lookup, with_leaf
+from dragoman.clients.editing import Path as KeyPath
 from dragoman.clients.json_edit import JsonText
+from dragoman.clients.setup_claude import plan_claude
+from dragoman.clients.setup_codex import Program
+from dragoman.clients.setup_record import run_setup, run_uninstall
+from dragoman.config.paths import resolve_home
 
-URL: Path = ("env", "ANTHROPIC_BASE_URL")
-HELPER: Path = ("apiKeyHelper",)
+URL: KeyPath = ("env", "ANTHROPIC_BASE_URL")
+HELPER: KeyPath = ("apiKeyHelper",)
 
 SETTINGS = """{
     "permissions": {"allow": ["Bash(git status)"], "deny": []},
@@ -107,7 +113,7 @@ def texts(draw: st.DrawFn) -> str:
 
 @given(texts(), st.sampled_from([URL, HELPER, ("mcpServers", "dragoman", "command")]), st.text(max_size=5))
 def test_any_json_is_edited_rightly_and_what_was_put_in_comes_out_again(
-    text: str, path: Path, value: str
+    text: str, path: KeyPath, value: str
 ) -> None:
     document = JsonText(text)
     before = document.tree
@@ -122,3 +128,25 @@ def test_any_json_is_edited_rightly_and_what_was_put_in_comes_out_again(
     assume(lookup(before, path) is None and not (len(path) == 1 and path[0] in before))
     missing = next((n for n in range(1, len(path)) if lookup(before, path[:n]) is None), len(path))
     assert new.without(path, prune=len(path) - missing).tree == before
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(texts())
+def test_what_setup_writes_into_any_settings_is_undone_to_the_byte(tmp_path: Path, text: str) -> None:
+    home = resolve_home({"DRAGOMAN_HOME": str(tmp_path / "home")})
+    file = tmp_path / "settings.json"
+    file.write_bytes(text.encode())
+    program = Program("/opt/dragoman")
+    plan = plan_claude(
+        json.loads(text), url="http://127.0.0.1:4891", program=program, default_model="glm-5.2"
+    )
+    try:
+        run_setup(home, file, plan.wishes)
+    except EditRefused:
+        assert file.read_bytes() == text.encode()
+        return
+    written = file.read_bytes()
+    assert not run_setup(home, file, plan.wishes).changed
+    assert file.read_bytes() == written
+    run_uninstall(home, file)
+    assert file.read_bytes() == text.encode()

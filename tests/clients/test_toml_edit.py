@@ -1,23 +1,28 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from dragoman.clients.editing import EditRefused, Path, Tree, has, lookup, with_leaf, without_leaf
+from dragoman.clients.editing import EditRefused, Tree, has, lookup, with_leaf, without_leaf
+from dragoman.clients.editing import Path as KeyPath
+from dragoman.clients.setup_codex import Program, plan_codex
+from dragoman.clients.setup_record import run_setup, run_uninstall
 from dragoman.clients.toml_edit import TomlText, spelled
 from dragoman.clients.toml_spans import Spans
+from dragoman.config.paths import resolve_home
 
 PROVIDER: Tree = {
     "name": "dragoman",
     "base_url": "http://127.0.0.1:4891/v1",
     "auth": {"command": "/x", "args": ["token"]},
 }
-FLAG: Path = ("features", "unbounded_connection_retries")
-TABLE: Path = ("model_providers", "dragoman")
+FLAG: KeyPath = ("features", "unbounded_connection_retries")
+TABLE: KeyPath = ("model_providers", "dragoman")
 
 
 def edited(text: str) -> TomlText:
@@ -231,7 +236,7 @@ def test_any_valid_document_is_edited_rightly_or_refused_untouched(text: str) ->
 
 
 @given(documents(), st.sampled_from([TABLE, FLAG, ("model_provider",), ("model",), ("features",)]))
-def test_taking_out_what_was_put_in_leaves_what_was_there(text: str, path: Path) -> None:
+def test_taking_out_what_was_put_in_leaves_what_was_there(text: str, path: KeyPath) -> None:
     before = tomllib.loads(text)
     assume(lookup(before, path) is None)
     value: Any = PROVIDER if path == TABLE else {"q": 1} if path == ("features",) else "v"
@@ -251,3 +256,29 @@ def test_taking_out_what_was_put_in_leaves_what_was_there(text: str, path: Path)
 def _in_the_way(before: Tree) -> bool:
     ours = lookup(before, TABLE)
     return ours is not None or not isinstance(before.get("model_providers", {}), dict)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(documents())
+def test_what_setup_writes_into_any_valid_document_is_undone_to_the_byte(tmp_path: Path, text: str) -> None:
+    home = resolve_home({"DRAGOMAN_HOME": str(tmp_path / "home")})
+    file = tmp_path / "config.toml"
+    file.write_bytes(text.encode())
+    plan = plan_codex(
+        tomllib.loads(text),
+        url="http://127.0.0.1:4891",
+        program=Program("/opt/dragoman"),
+        default_model="glm-5.2",
+        has_route={"glm-5.2"}.__contains__,
+        parts=("provider", "mcp"),
+    )
+    try:
+        run_setup(home, file, plan.wishes)
+    except EditRefused:
+        assert file.read_bytes() == text.encode()
+        return
+    written = file.read_bytes()
+    assert not run_setup(home, file, plan.wishes).changed
+    assert file.read_bytes() == written
+    run_uninstall(home, file)
+    assert file.read_bytes() == text.encode()
