@@ -221,7 +221,7 @@ def check_responses_request(body: dict[str, Any]) -> None:
     need(body.get("tools") != [], "an empty tool list is left out")
     names = [tool["name"] for tool in body.get("tools", []) if "name" in tool]
     need(len(names) == len(set(names)), "tool names are unique", names)
-    waiting: list[str] = []
+    waiting: dict[str, str] = {}
     used: set[str] = set()
     for item in body["input"]:
         match item["type"]:
@@ -243,11 +243,13 @@ def check_responses_request(body: dict[str, Any]) -> None:
                 need(0 < len(item["call_id"]) <= 64, "call ids are short", item)
                 need(isinstance(item.get("arguments", item.get("input")), str), "arguments are text", item)
                 used.add(item["call_id"])
-                waiting.append(item["call_id"])
+                waiting[item["call_id"]] = item["type"]
             case "function_call_output" | "custom_tool_call_output":
                 need(item["call_id"] in waiting, "an output belongs to a call right before it", item)
                 need(item["output"], "an output says something", item)
-                waiting.remove(item["call_id"])
+                need(
+                    item["type"] == f"{waiting.pop(item['call_id'])}_output", "an output fits its call", item
+                )
             case other:
                 raise Broken(f"unknown item {other}")
     need(not waiting, "every call is answered", waiting)

@@ -24,7 +24,10 @@ from dragoman.wire.turns import (
     Assistant,
     AssistantPart,
     Call,
+    CallKind,
     Carrier,
+    File,
+    Grammar,
     Image,
     Note,
     Part,
@@ -97,14 +100,55 @@ def images() -> st.SearchStrategy[Image]:
     )
 
 
+def documents() -> st.SearchStrategy[File]:
+    """Documents of the kinds clients send: base64, plain text, an address."""
+    names = st.sampled_from(["a.pdf", 'odd \u2028 "name".pdf']).map(raw)
+    return st.one_of(
+        st.builds(File, media_type=st.just("application/pdf"), data=st.just(b"JVBE"), filename=names),
+        st.builds(File, media_type=st.just("text/plain"), text=texts().map(raw), filename=st.none() | names),
+        st.builds(File, url=st.just(b"https://example.com/a.pdf")),
+    )
+
+
 def parts() -> st.SearchStrategy[Part]:
-    return st.one_of(texts().map(raw).map(Text), images())
+    return st.one_of(texts().map(raw).map(Text), images(), documents())
+
+
+SCHEMA = b'{"type":"object","properties":{"a":{"type":"string"}}}'
+GRAMMAR = Grammar(syntax="lark", definition=raw('start: "*** Begin Patch" LF\n'))
+
+TOOLS: tuple[Tool, ...] = (
+    *(Tool(name=name, description=b"does", schema=SCHEMA) for name in NAMES),
+    Tool(name="read", namespace="mcp__fs", schema=SCHEMA),  # flat, it meets `mcp__fs__read`
+    Tool(name="close_agent", namespace="multi_agent_v1", schema=SCHEMA),
+    Tool(name="say it: " + "aloud " * 12, namespace="mcp__a server.of_its.own", schema=SCHEMA),
+    Tool(kind="freeform", name="apply_patch", description=b"patches", grammar=GRAMMAR),
+    Tool(kind="freeform", name="exec", namespace="functions"),
+    Tool(kind="local_shell", name="local_shell", type="local_shell", schema=SCHEMA),
+)
+"""Every kind of tool a client declares: functions, tools of servers in their namespaces, freeform ones with
+and without a grammar, and the built-in shell."""
 
 
 def tools() -> st.SearchStrategy[tuple[Tool, ...]]:
-    schema = b'{"type":"object","properties":{"a":{"type":"string"}}}'
-    tool = st.builds(Tool, name=st.sampled_from(NAMES), description=texts().map(raw), schema=st.just(schema))
-    return st.lists(tool, max_size=4, unique_by=lambda found: found.name).map(tuple)
+    return st.lists(st.sampled_from(TOOLS), max_size=4, unique_by=lambda found: found.name).map(tuple)
+
+
+def arguments_of(tool: Tool) -> st.SearchStrategy[str]:
+    """What a model calls this tool with: a JSON object, or the one text of a freeform tool."""
+    match tool.kind:
+        case "freeform":
+            return texts()
+        case "local_shell":
+            words = st.lists(texts(), min_size=1, max_size=3)
+            return words.map(lambda found: json.dumps({"command": found}, ensure_ascii=False))
+        case _:
+            return arguments()
+
+
+def kind_of(tool: Tool) -> CallKind:
+    assert tool.kind != "hosted"
+    return tool.kind
 
 
 @st.composite
@@ -123,9 +167,20 @@ def conversations(draw: st.DrawFn, *, reasoning: bool = True, notes: bool = Fals
         for _ in range(draw(st.integers(0, 3))):
             number += 1
             call_id = draw(st.sampled_from(["call_{}", "toolu_{}", "functions.Bash:{}"])).format(number)
-            said.append(Call(call_id, draw(st.sampled_from(NAMES)), arguments=raw(draw(arguments()))))
+            tool = draw(st.sampled_from(TOOLS))
+            kind = kind_of(tool)
+            meant = raw(draw(arguments_of(tool)))
+            said.append(Call(call_id, tool.name, tool.namespace, kind, arguments=meant))
             answer = tuple(draw(st.lists(parts(), min_size=1, max_size=2)))
-            results.append(Result(call_id, answer))
+            # Chat clients answer every kind of call in one way.
+            results.append(
+                Result(
+                    call_id,
+                    answer,
+                    is_error=draw(st.booleans()),
+                    kind=draw(st.sampled_from([kind, "function"])),
+                )
+            )
         if not any(isinstance(part, Text | Call) for part in said):
             said.append(Text(raw(draw(texts()))))
         turns.append(Assistant(tuple(said)))
@@ -166,8 +221,13 @@ def broken_conversations(draw: st.DrawFn) -> Request:
 
 
 @st.composite
-def streams(draw: st.DrawFn, *, signed: bool = True) -> list[Event]:
-    """The events of a sound answer."""
+def streams(draw: st.DrawFn, *, signed: bool = True, tools: tuple[Tool, ...] = TOOLS[:5]) -> list[Event]:
+    """The events of a sound answer.
+
+    Args:
+        signed: whether reasoning comes with a carrier.
+        tools: what may be called; functions without a namespace unless told otherwise.
+    """
     events: list[Event] = []
     calls = 0
     last = ""
@@ -185,8 +245,9 @@ def streams(draw: st.DrawFn, *, signed: bool = True) -> list[Event]:
                 events += [*_block(ReasoningBlock(), draw(_pieces(texts())))[:-1], close]
             case _:
                 calls += 1
-                block = CallBlock(f"call_{calls}", draw(st.sampled_from(NAMES)))
-                events += _block(block, draw(_pieces(arguments())))
+                tool = draw(st.sampled_from(tools))
+                block = CallBlock(f"call_{calls}", tool.name, tool.namespace, kind_of(tool))
+                events += _block(block, draw(_pieces(arguments_of(tool))))
     read = draw(st.integers(0, 50))
     events.append(
         Usage(

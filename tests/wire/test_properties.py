@@ -9,6 +9,7 @@ import pytest
 from checkers import ChatAnswer, MessagesAnswer, check_chat_request, check_messages_request
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from meaning import meaning, system_text
 from reading_back import chat_history, messages_history
 from rendering import chat_stream, messages_stream
 from strategies import (
@@ -28,17 +29,13 @@ from dragoman.wire.tools import ToolTable, arguments_text
 from dragoman.wire.turns import (
     Assistant,
     Call,
-    Image,
     Note,
     Reasoning,
     Request,
-    Result,
     Text,
-    Turn,
     User,
     Wire,
     plain,
-    raw,
 )
 
 RENDER = {"chat": chat_stream, "messages": messages_stream}
@@ -165,11 +162,11 @@ def test_a_body_says_what_the_stream_says(wire: Wire, data: st.DataObject) -> No
 @given(request=conversations())
 @settings(max_examples=25, deadline=None)
 def test_a_request_there_and_back_over_messages_says_the_same(request: Request) -> None:
-    encoded_ = encode("messages", request)
-    back = translate.decode_request("messages", encoded_)
+    back = translate.decode_request("messages", encode("messages", request))
+    table = ToolTable(request.tools, dialect=KEEPER, wire="messages")
     assert system_text(back) == system_text(request)
-    assert flat(back.turns) == flat(request.turns)
-    assert [tool.name for tool in back.tools] == [tool.name for tool in request.tools]
+    assert meaning(back, "messages") == meaning(request, "messages", table)
+    assert [tool.name for tool in back.tools] == [entry.upstream_name for entry in table.entries]
 
 
 @given(request=conversations(reasoning=False))
@@ -177,8 +174,10 @@ def test_a_request_there_and_back_over_messages_says_the_same(request: Request) 
 def test_a_request_there_and_back_over_chat_says_the_same(request: Request) -> None:
     body = json.loads(encode("chat", request))
     back = translate.decode_request("chat", json.dumps(body).encode())
+    table = ToolTable(request.tools, dialect=KEEPER, wire="chat")
     assert system_text(back) == system_text(request)
-    assert flat(back.turns) == flat(request.turns)
+    assert meaning(back, "chat") == meaning(request, "chat", table)
+    assert [tool.name for tool in back.tools] == [entry.upstream_name for entry in table.entries]
 
 
 @given(request=broken_conversations())
@@ -257,40 +256,4 @@ def as_meant(events: list[Event]) -> list[tuple[str, Any]]:
             case _:
                 assert isinstance(block, CallBlock)
                 out.append(("call", (block.id, block.name, json.loads(text or "{}"))))
-    return out
-
-
-def system_text(request: Request) -> str:
-    return plain(b"\\n\\n".join(text.text for text in request.system))
-
-
-def flat(turns: tuple[Turn, ...]) -> list[tuple[Any, ...]]:
-    """Everything said, in order, neighbouring user texts joined as strict upstreams want them."""
-    out: list[tuple[Any, ...]] = []
-    for turn in turns:
-        match turn:
-            case User():
-                out += [("result", result.call_id, *_parts(result)) for result in turn.results]
-                out += _words(turn.parts)
-            case Assistant():
-                out += as_parts(turn.parts)
-            case _:
-                out += [("note", plain(text.text)) for text in turn.parts]
-    return out
-
-
-def _parts(result: Result) -> list[tuple[Any, ...]]:
-    return _words(result.parts)
-
-
-def _words(parts: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    if all(isinstance(part, Text) for part in parts):
-        joined = raw("\n\n").join(part.text for part in parts)
-        return [("words", plain(joined))] if parts else []
-    out: list[tuple[Any, ...]] = []
-    for part in parts:
-        if isinstance(part, Image):
-            out.append(("image", part.media_type, part.data))
-        else:
-            out.append(("words", plain(part.text)))
     return out

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from meaning import meaning, system_text
 from responses_checker import Checker, check_responses_request
 from strategies import REALM, broken_conversations, chunks_of, conversations, cuts, streams
 
@@ -17,18 +18,11 @@ from dragoman.wire.errors import failure
 from dragoman.wire.events import CallBlock, Close, Delta, Event, Fail, Finish, Open, ReasoningBlock, TextBlock
 from dragoman.wire.tools import ToolTable
 from dragoman.wire.turns import (
-    Assistant,
     Call,
-    Note,
-    Part,
     Reasoning,
     Request,
-    Result,
     Text,
-    Turn,
-    User,
     plain,
-    raw,
 )
 
 REQUEST = Request(wire="responses", model="asked", stream=True)
@@ -140,47 +134,34 @@ def test_any_conversation_becomes_a_legal_request(request: Request) -> None:
     check_responses_request(json.loads(found.body))
 
 
+@pytest.mark.parametrize("native", [False, True])
 @given(request=conversations(reasoning=False, notes=True))
 @settings(max_examples=50, deadline=None)
-def test_a_request_there_and_back_says_the_same(request: Request) -> None:
-    found = translate.encode_request("responses", request, model="up", dialect=KEEPER, stream=True)
+def test_a_request_there_and_back_says_the_same(native: bool, request: Request) -> None:
+    dialect = msgspec.structs.replace(KEEPER, freeform_tools=native)
+    found = translate.encode_request("responses", request, model="up", dialect=dialect, stream=True)
+    check_responses_request(json.loads(found.body))
     back = translate.decode_request("responses", found.body)
-    assert joined(back.system) == joined(request.system)
-    assert flat(back.turns) == flat(request.turns)
-    assert [(t.name, t.description, t.schema) for t in back.tools] == [
-        (t.name, t.description, t.schema) for t in request.tools
+    assert system_text(back) == system_text(request)
+    assert meaning(back, "responses") == meaning(request, "responses", found.tools)
+    assert [(t.name, t.kind) for t in back.tools] == [
+        (entry.upstream_name, "freeform" if native and entry.tool.kind == "freeform" else "function")
+        for entry in found.tools.entries
     ]
 
 
-def joined(texts: tuple[Text, ...]) -> str:
-    return "\n\n".join(plain(text.text) for text in texts)
-
-
-def flat(turns: tuple[Turn, ...]) -> list[tuple[Any, ...]]:
-    """Everything said, in order."""
-    out: list[tuple[Any, ...]] = []
-    for turn in turns:
-        match turn:
-            case User():
-                out += [("result", result.call_id, words(result)) for result in turn.results]
-                out += [("user", *part_of(part)) for part in turn.parts]
-            case Assistant():
-                out += [("assistant", *part_of(part)) for part in turn.parts]
-            case Note():
-                out += [("note", plain(part.text)) for part in turn.parts]
-    return out
-
-
-def words(result: Result) -> Any:
-    """What a result says; texts alone are one text."""
-    if all(isinstance(part, Text) for part in result.parts):
-        return plain(raw("\n\n").join(part.text for part in result.parts if isinstance(part, Text)))
-    return [part_of(part) for part in result.parts]
-
-
-def part_of(part: Part | Any) -> tuple[Any, ...]:
-    if isinstance(part, Text):
-        return ("text", plain(part.text))
-    if isinstance(part, Call):
-        return ("call", part.id, part.name, plain(part.arguments) or "{}")
-    return (type(part).__name__, part.media_type, part.data)
+def test_the_answer_to_a_freeform_call_fits_it_whichever_client_gave_it() -> None:
+    custom = {"id": "c1", "type": "custom", "custom": {"name": "apply_patch", "input": "*** Begin Patch"}}
+    asked = {
+        "model": "m",
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": None, "tool_calls": [custom]},
+            {"role": "tool", "tool_call_id": "c1", "content": "done"},
+        ],
+    }
+    request = translate.decode_request("chat", json.dumps(asked).encode())
+    dialect = msgspec.structs.replace(KEEPER, freeform_tools=True)
+    sent = translate.encode_request("responses", request, model="up", dialect=dialect, stream=True)
+    kinds = [item["type"] for item in json.loads(sent.body)["input"]]
+    assert kinds == ["message", "custom_tool_call", "custom_tool_call_output"]

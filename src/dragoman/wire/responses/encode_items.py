@@ -52,6 +52,7 @@ class InputWriter:
         self._dialect = dialect
         self._limits = limits
         self._shims = shims
+        self._freeform: set[str] = set()
 
     def items(self, request: Request) -> list[Pieces]:
         """All items of a conversation."""
@@ -116,6 +117,7 @@ class InputWriter:
     def _call(self, call: Call) -> Pieces:
         name = self._tools.upstream_name(call.name, call.namespace)
         if call.kind == "freeform" and self._dialect.freeform_tools and not self._tools.is_wrapped(name):
+            self._freeform.add(call.id)
             head = b'{"type":"custom_tool_call","call_id":%b,"name":%b,"input":"'
             text = arguments_text(call)
         else:
@@ -129,8 +131,9 @@ class InputWriter:
         return to_json(call_id)
 
     def _result(self, result: Result) -> Pieces:
-        native = result.kind == "freeform" and self._dialect.freeform_tools
-        kind = b"custom_tool_call_output" if native else b"function_call_output"
+        # By its call: Chat and Messages clients answer every kind of call in one way.
+        freeform = result.call_id in self._freeform
+        kind = b"custom_tool_call_output" if freeform else b"function_call_output"
         head = b'{"type":"%b","call_id":%b,"output":' % (kind, self._call_id(result.call_id))
         return head, *_output(result), b"}"
 
