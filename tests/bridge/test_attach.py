@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from dragoman.bridge.attach import MAX_BEHIND_BYTES, AttachServer
@@ -26,6 +28,10 @@ from dragoman.bridge.join import (
     size_message,
     typed_message,
 )
+from dragoman.bridge.screen import Screen
+from dragoman.config.paths import resolve_home
+from dragoman.config.tokens import ensure_control_token
+from dragoman.control.app import Control, control_app
 
 WaitUntil = Callable[..., Any]
 
@@ -296,3 +302,54 @@ def test_a_person_joins_the_real_terminal_and_has_it_while_typing(
     recording = session.folder.recording.read_text().splitlines()
     assert json.loads(recording[0])["version"] == 2
     assert any("typed" in json.loads(line)[2] for line in recording[1:])
+
+
+@pytest.mark.real_client
+def test_the_real_terminal_over_the_control_api_shows_the_same_screen_and_takes_the_same_keys(
+    start_session: Callable[..., Any], claude_329: Path, wait_until: WaitUntil
+) -> None:
+    session = start_session(claude_329)
+    home = resolve_home({**session.env, "DRAGOMAN_HOME": str(session.folder.path.parents[2])})
+    app = control_app(Control(home, "1", dict))
+    token = ensure_control_token(home)
+
+    def post(what: str, body: dict[str, Any]) -> dict[str, Any]:
+        async def run() -> httpx.Response:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                path = f"/api/v1/sessions/{session.folder.path.name}/{what}"
+                return await client.post(path, json=body, headers={"x-api-key": token})
+
+        return asyncio.run(run()).json()
+
+    # One who watches keeps a screen of his own from the frames that the events are made of.
+    guest = connect(session.folder.attach_socket)
+    guest.settimeout(10)
+    guest.sendall(join_message("watch", framed=True))
+    screen = Screen(140, 50)
+    seen: list[tuple[int, int]] = []
+
+    def watch() -> None:
+        with contextlib.suppress(OSError), guest.makefile("rb") as lines:
+            for line in lines:
+                match json.loads(line):
+                    case {"size": [cols, rows]}:
+                        seen.append((cols, rows))
+                        screen.resize(cols, rows)
+                    case {"screen": data} | {"output": data}:
+                        screen.feed(base64.b64decode(data))
+                    case _:
+                        return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    assert post("resize", {"cols": 120, "rows": 40}) == {"cols": 120, "rows": 40, "resized": True}
+    assert post("input", {"text": "say typed over the API"}) == {"typed": 22, "waits": False}
+    wait_until(lambda: any("typed over the API" in line for line in screen.view().lines), "the echo")
+    assert session.send("say from the lead")["status"] == "busy"
+    post("input", {"data": base64.b64encode(b"\r").decode()})
+    wait_until(lambda: "● typed over the API" in "\n".join(screen.view().lines), "the answer")
+    assert seen == [(140, 50), (120, 40)]
+    guest.shutdown(socket.SHUT_RDWR)
+    watcher.join(5)
+    guest.close()
