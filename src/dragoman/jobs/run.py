@@ -385,6 +385,8 @@ class _Attempt:
             on_busy=self._turn_to,
         )
         enough = asyncio.Event()
+        if self._stop.is_set():
+            enough.set()
         watching = asyncio.create_task(self._watch_worker(watch, enough))
         try:
             outcome = await self._around.worker.run(task, on_event=self._tell_worker, stop=enough)

@@ -11,6 +11,7 @@ of the task, else `normal`. What it does before is steps, one line of the task e
     fake: denied TOOL PATH     (a tool call the rules refuse)
     fake: sleep SECONDS
     fake: wait PATH            (until this file is there)
+    fake: status CODE          (of the API error it ends with)
     fake: note NAME            (leave this file among its notes)
     fake: report TEXT          (its last words)
     fake: structured JSON      (its answer in the form asked for)
@@ -399,6 +400,8 @@ def take_step(kind: str, rest: list[str]) -> bool:
         case "wait", [path]:
             while not Path(path).exists():
                 time.sleep(0.01)
+        case "status", [code]:
+            os.environ["FAKE_STATUS"] = code
         case "note", [name]:
             note(name, os.getpid())
         case "report", [said]:
