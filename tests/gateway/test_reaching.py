@@ -254,6 +254,48 @@ def test_image_addresses_are_never_fetched(kit: Any, tmp_path: Path) -> None:
     kit.run(run)
 
 
+IDENTIFYING = {
+    "x-codex-turn-metadata": '{"workspaces":{"/home/LEAK":{"latest_git_commit_hash":"LEAK"}}}',
+    "session-id": "LEAK",
+    "thread-id": "LEAK",
+    "x-client-request-id": "LEAK",
+    "x-codex-window-id": "LEAK:0",
+    "x-codex-parent-thread-id": "LEAK",
+    "x-openai-subagent": "LEAK",
+    "x-claude-code-session-id": "LEAK",
+    "x-stainless-os": "LEAK",
+    "user-agent": "codex_exec/0.169.0 (LEAK)",
+    "originator": "LEAK",
+    "cookie": "LEAK",
+    "forwarded": "for=LEAK",
+    "x-forwarded-for": "LEAK",
+    "referer": "http://LEAK",
+    "proxy-authorization": "Basic LEAK",
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize("wire", ["messages", "chat", "responses"])
+def test_who_and_where_a_client_is_reaches_no_provider(
+    kit: Any, tmp_path: Path, path: str, wire: str
+) -> None:
+    async def run() -> None:
+        async with kit.scripted([kit.answer(b"{}", status="400 Bad")]) as up:
+            toml = config(up.base).replace("wires.messages", f"wires.{wire}")
+            async with kit.served(tmp_path, toml) as served:
+                turn = [{"role": "user", "content": "hi"}]
+                body = {"model": "m", "max_tokens": 9, "messages": turn}
+                if path.endswith("responses"):
+                    body = {"model": "m", "input": "hi", "client_metadata": {"cwd": "LEAK"}}
+                await served.ask(path, body, headers=IDENTIFYING)
+                assert up.requests
+                for seen in up.requests:
+                    assert "LEAK" not in f"{seen.line} {seen.headers} {seen.body.decode()}"
+                    assert served.token not in str(seen.headers)
+
+    kit.run(run)
+
+
 # --- what a log and a reload must keep
 
 

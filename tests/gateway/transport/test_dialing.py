@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +33,42 @@ def test_tls_upstreams_are_verified_by_the_given_authority(
                 answer = await transport.send(get(server.base, ca_file), FAST)
                 assert await answer.read_all(100) == b"secure"
             assert server.connections == 1
+
+    kit.run(run)
+
+
+def test_a_file_of_authorities_adds_to_those_of_the_environment(
+    kit: Any, server_tls: ssl.SSLContext, ca_file: str, authority: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", ca_file)
+
+    async def run() -> None:
+        async with (
+            kit.scripted([kit.answer(b"a")], tls=server_tls) as by_environment,
+            kit.scripted([kit.answer(b"b")], tls=authority.tls) as by_file,
+        ):
+            transport = kit.transport()
+            for server, body in ((by_environment, b"a"), (by_file, b"b")):
+                answer = await transport.send(get(server.base, str(authority.ca_file)), FAST)
+                assert await answer.read_all(100) == body
+
+    kit.run(run)
+
+
+def test_a_changed_file_of_authorities_counts_from_the_next_connection(
+    kit: Any, ca_file: str, authority: Any, tmp_path: Path
+) -> None:
+    async def run() -> None:
+        file = tmp_path / "ca.pem"
+        file.write_text(Path(ca_file).read_text())
+        async with kit.scripted([kit.answer(b"in")], tls=authority.tls) as server:
+            transport = kit.transport()
+            with pytest.raises(ConnectFailed, match="not trusted"):
+                await transport.send(get(server.base, str(file)), FAST)
+            file.write_bytes(authority.ca_file.read_bytes())
+            os.utime(file, ns=(1, 1))
+            answer = await transport.send(get(server.base, str(file)), FAST)
+            assert await answer.read_all(100) == b"in"
 
     kit.run(run)
 
