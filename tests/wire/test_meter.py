@@ -41,6 +41,67 @@ def test_a_stream_that_closes_early_is_truncated(wire: Wire) -> None:
     assert meter.failure.code == "truncated"
 
 
+HALF: dict[Wire, bytes] = {
+    "chat": b'data: {"choices":[{"index":0,"delta":{"content":"half","tool_ca',
+    "messages": b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_re',
+    "responses": b'event: response.completed\ndata: {"type":"response.completed","response":{"id":',
+}
+
+
+@pytest.mark.parametrize("wire", HALF)
+def test_half_a_frame_at_the_end_is_a_cut_and_no_fault_of_the_providers_json(wire: Wire) -> None:
+    meter = UsageMeter(wire)
+    meter.feed(HALF[wire])
+    meter.eof()
+    assert meter.failure is not None
+    assert meter.failure.code == "truncated"
+
+
+def test_an_end_without_its_blank_line_counts() -> None:
+    meter = UsageMeter("chat")
+    meter.feed(b'data: {"choices":[{"index":0,"delta":{"content":"x"},"finish_reason":"stop"}]}')
+    meter.eof()
+    assert meter.failure is None
+    assert meter.finish is not None
+    assert meter.content_seen
+
+
+def test_an_event_over_several_lines_is_read() -> None:
+    meter = UsageMeter("chat")
+    meter.feed(
+        b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],\ndata: "usage":{"prompt_tokens":3}}\n\n'
+    )
+    meter.feed(b"data: [DONE]\n\n")
+    assert meter.failure is None
+    assert meter.usage is not None
+    assert meter.usage.input_tokens == 3
+
+
+CONTENT: list[tuple[Wire, dict[str, object], bool]] = [
+    ("chat", {"choices": [{"delta": {"role": "assistant", "content": ""}, "finish_reason": None}]}, False),
+    ("chat", {"choices": [{"delta": {"role": "assistant"}, "finish_reason": None}]}, False),
+    ("chat", {"choices": [{"delta": {"content": "x"}, "finish_reason": None}]}, True),
+    ("chat", {"choices": [{"delta": {"reasoning_content": "x"}, "finish_reason": None}]}, True),
+    ("chat", {"choices": [{"delta": {"tool_calls": [{"index": 0}]}, "finish_reason": None}]}, True),
+    ("messages", {"type": "ping"}, False),
+    ("messages", {"type": "content_block_start", "index": 0, "content_block": {"type": "text"}}, True),
+    ("responses", {"type": "response.created", "response": {"id": "r"}}, False),
+    ("responses", {"type": "response.queued", "sequence_number": 1}, False),
+    ("responses", {"type": "response.output_item.added", "item": {"type": "message"}}, True),
+]
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+@pytest.mark.parametrize(("wire", "frame", "content"), CONTENT)
+def test_only_a_part_of_the_answer_itself_is_content(
+    wire: Wire, frame: dict[str, object], content: bool, spaced: bool
+) -> None:
+    meter = UsageMeter(wire)
+    separators = (", ", ": ") if spaced else (",", ":")
+    meter.feed(b"data: " + json.dumps(frame, separators=separators).encode() + b"\n\n")
+    assert meter.content_seen is content
+
+
 def test_an_error_inside_a_stream_is_seen() -> None:
     meter = UsageMeter("messages")
     meter.feed(

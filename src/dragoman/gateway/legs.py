@@ -18,14 +18,6 @@ from dragoman.wire.turns import Wire
 
 _PING = frame(b"ping", b'{"type":"ping"}')
 _MAX_HELD_BYTES = 1 << 20
-# Where an answer's own content begins, however its JSON is spaced.
-_CONTENT: dict[Wire, re.Pattern[bytes]] = {
-    "chat": re.compile(
-        rb'"(?:content|reasoning_content|reasoning|arguments)"\s*:\s*"[^"]|"tool_calls"\s*:\s*\['
-    ),
-    "messages": re.compile(rb'"content_block_'),
-    "responses": re.compile(rb'"response\.(?:output_item|content_part|output_text|reasoning)'),
-}
 _FRAME_END = re.compile(rb"(?>\r\n|\n|\r){2}")
 _encode = msgspec.json.Encoder().encode
 
@@ -160,7 +152,8 @@ class PassThrough(_Meter):
         if self.finished and self.failure is not None:
             return b""
         if not self.finished:
-            self._read_along(data)
+            self._meter.feed(data)
+            self._take()
             if self.failure is not None and not self.content:
                 return b""
         if self._rewriter is not None:
@@ -217,18 +210,12 @@ class PassThrough(_Meter):
                     break
         return data[:sound] + self.fail(found)
 
-    def _read_along(self, data: bytes) -> None:
-        self._meter.feed(data)
-        if not self.content and _CONTENT[self._wire].search(data):
-            self.content = True
-        self._take()
-
     def _take(self) -> None:
         meter = self._meter
         self.usage = meter.usage
         self.failure = meter.failure
         self.finished = meter.finished
-        if meter.finish is not None:
+        if meter.content_seen or meter.finish is not None:
             self.content = True
 
 

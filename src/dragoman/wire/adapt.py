@@ -39,7 +39,8 @@ def adapt(
     """
     shims: dict[str, None] = {}
     reads_all = "image" in limits.input_modalities and "pdf" in limits.input_modalities
-    if reads_all and recall is None and _is_plain(request.turns):
+    recalls = recall is not None and dialect.reasoning_replay != "never"
+    if reads_all and not recalls and _is_plain(request.turns):
         return request, []
     turns: list[Turn] = []
     for turn in request.turns:

@@ -6,10 +6,12 @@ wire's own decoder.
 
 from __future__ import annotations
 
+import re
+
 from dragoman.wire.chat import decode_stream as chat
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.errors import Failure
-from dragoman.wire.events import Event, Fail, Finish, Usage
+from dragoman.wire.events import Delta, Event, Fail, Finish, Open, Usage
 from dragoman.wire.messages import decode_stream as messages
 from dragoman.wire.responses import decode_stream as responses
 from dragoman.wire.sse import FrameTooLarge, SseReader, data_frame
@@ -17,6 +19,15 @@ from dragoman.wire.tools import ToolTable
 from dragoman.wire.turns import Wire
 
 _TYPE_WITHIN_BYTES = 64
+
+# Where an answer's own content begins, however its JSON is spaced; a chunk that only names a role has none.
+_CONTENT: dict[Wire, re.Pattern[bytes]] = {
+    "chat": re.compile(
+        rb'"(?:content|reasoning_content|reasoning|arguments)"\s*:\s*"[^"]|"tool_calls"\s*:\s*\['
+    ),
+    "messages": re.compile(rb'"content_block_'),
+    "responses": re.compile(rb'"response\.(?:output_item|content_part|output_text|reasoning)'),
+}
 
 
 class UsageMeter:
@@ -30,7 +41,7 @@ class UsageMeter:
         usage: what the upstream counted so far, None while it said nothing.
         finish: how the answer ended, None while it has not.
         failure: what went wrong, None if nothing. A stream that closed without its end is `truncated`.
-        content_seen: whether a frame with content passed.
+        content_seen: whether something of the answer itself passed; nobody else may be asked from then on.
     """
 
     def __init__(self, wire: Wire, *, dialect: Dialect | None = None) -> None:
@@ -64,18 +75,20 @@ class UsageMeter:
                 self._frame(payload)
         except FrameTooLarge:
             self._reader = SseReader()
+            self.content_seen = True
 
     def eof(self) -> None:
         """The upstream closed."""
         for payload in self._reader.eof():
-            self._frame(payload)
+            # Without its blank line, so that the decoder knows it as the last and perhaps half a frame.
+            self._note(self._decoder.feed(_frame_of(payload)[:-2]))
         self._note(self._decoder.eof())
 
     def _frame(self, payload: bytes) -> None:
-        if is_content(self._wire, payload):
+        if not self.content_seen and _CONTENT[self._wire].search(payload):
             self.content_seen = True
-        else:
-            self._note(self._decoder.feed(data_frame(payload)))
+        if not is_content(self._wire, payload):
+            self._note(self._decoder.feed(_frame_of(payload)))
 
     def _note(self, events: list[Event]) -> None:
         for event in events:
@@ -86,8 +99,14 @@ class UsageMeter:
                     self.finish = event
                 case Fail(failure):
                     self.failure = failure
+                case Open() | Delta():
+                    self.content_seen = True
                 case _:
                     pass
+
+
+def _frame_of(payload: bytes) -> bytes:
+    return data_frame(payload.replace(b"\n", b" ") if b"\n" in payload else payload)
 
 
 def is_content(wire: Wire, payload: bytes) -> bool:
