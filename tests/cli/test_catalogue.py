@@ -145,6 +145,42 @@ def test_a_provider_is_added_without_touching_the_rest(place: Path) -> None:
         run(commands.providers, "add", "deepsek")
 
 
+def test_any_endpoint_is_added_by_its_addresses(place: Path) -> None:
+    words = ("add", "custom", "--name", "mine", "--wire", "chat=http://127.0.0.1:9/v1")
+    said = run(commands.providers, *words, "--wire", "messages=http://127.0.0.1:9").stdout
+    assert "next: dragoman providers check mine" in said
+    tree = tomllib.loads((place / "dragoman.toml").read_text())
+    wires = {"chat": "http://127.0.0.1:9/v1", "messages": "http://127.0.0.1:9"}
+    assert tree["providers"]["mine"] == {"preset": "custom", "wires": wires}
+    run(commands.providers, "add", "custom", "--name", "mine", "--wire", "chat=http://127.0.0.1:8/v1")
+    tree = tomllib.loads((place / "dragoman.toml").read_text())
+    assert tree["providers"]["mine"]["wires"] == {**wires, "chat": "http://127.0.0.1:8/v1"}
+    (row,) = [
+        r for r in json.loads(run(commands.providers, "--json").stdout)["providers"] if r["name"] == "mine"
+    ]
+    assert (row["preset"], row["profile"], row["key_missing"]) == ("custom", "generic", False)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "no name and no address"),
+        (("--name", "mine"), "no name and no address"),
+        (("--name", "mine", "--wire", "http://h"), "expected responses, chat, messages"),
+        (("--name", "mine", "--wire", "chat=ftp://h"), "wires.chat: expected an address"),
+        (("--name", "mine", "--wire", "chat=http://u:s3cret@h"), "holds no user name or password"),
+    ],
+)
+def test_an_endpoint_without_a_proper_address_is_a_usage_error(
+    place: Path, words: tuple[str, ...], said: str
+) -> None:
+    before = (place / "dragoman.toml").read_bytes()
+    with pytest.raises(click.UsageError, match=said) as caught:
+        run(commands.providers, "add", "custom", *words)
+    assert "s3cret" not in caught.value.format_message()
+    assert (place / "dragoman.toml").read_bytes() == before
+
+
 def test_the_first_provider_becomes_the_default_one(place: Path) -> None:
     (place / "dragoman.toml").unlink()
     run(commands.providers, "add", "kimi", "--name", "moon")

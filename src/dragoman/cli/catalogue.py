@@ -49,6 +49,9 @@ providers = _listing("providers", "Who answers: configured providers, and preset
 keys = _listing("keys", "The keys of your providers: where each one is, never what it is.")
 
 
+_ADD_CUSTOM = "dragoman providers add custom --name NAME --wire chat=ADDRESS"
+
+
 @dataclass(frozen=True, slots=True)
 class _Keys:
     """The keys of a provider that were found, and sentences about those out of reach."""
@@ -203,17 +206,25 @@ def list_providers(as_json: bool) -> None:
 @click.option("--name", help="What to call it (default: like the preset).")
 @click.option("--key-env", metavar="VARIABLE", help="The environment variable that holds its key.")
 @click.option("--default", "make_default", is_flag=True, help="Send unknown models there.")
+@click.option(
+    "--wire", "wires", multiple=True, metavar="WIRE=ADDRESS", help="An address, as chat=https://host/v1."
+)
 @AS_JSON
 def add_provider(
     preset: str | None,
     name: str | None,
     key_env: str | None,
     make_default: bool,
+    wires: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Add a provider from a preset to dragoman.toml. At a terminal it asks what is missing."""
+    """Add a provider from a preset to dragoman.toml. At a terminal it asks what is missing.
+
+    Any other endpoint: `dragoman providers add custom --name N --wire chat=https://host/v1`.
+    """
     from dragoman.catalog.presets import shipped_presets
     from dragoman.clients.setup_provider import plan_preset
+    from dragoman.gateway.route_sources import CUSTOM
 
     asked = preset is None and sys.stdin.isatty() and not as_json
     if preset is None:
@@ -222,12 +233,16 @@ def add_provider(
         from dragoman.cli.wizard import choose_preset
 
         preset = choose_preset(os.environ, {}, embedded=False)
-    if preset not in shipped_presets():
-        hint = f"presets: {', '.join(shipped_presets())}; any other endpoint: a table in dragoman.toml"
+    known = shipped_presets().get(preset)
+    if known is None and preset != CUSTOM:
+        hint = f"presets: {', '.join(shipped_presets())}; any other endpoint: {_ADD_CUSTOM}"
         raise ProviderUnknown(f"no such preset: {preset}", hint=hint)
+    addresses = dict(map(_address, wires))
+    if known is None and not (addresses and name):
+        raise click.UsageError(f"{CUSTOM} has no name and no address of its own: {_ADD_CUSTOM}")
     home = resolve_home(os.environ)
     added = name or preset
-    edit = plan_preset(home, preset, name=added, key_env=key_env, make_default=make_default)
+    edit = plan_preset(home, preset, name=added, key_env=key_env, make_default=make_default, wires=addresses)
     edit.run()
     diff = edit.diff
     if as_json:
@@ -236,10 +251,26 @@ def add_provider(
     click.echo(f"{home.config_file}  {'written' if diff else 'unchanged'}")
     for line in diff:
         click.echo(f"  {line}")
-    if asked and shipped_presets()[preset].key_env is not None:
+    wants_key = key_env is not None or (known is not None and known.key_env is not None)
+    if asked and wants_key:
         _ask_and_keep_key(home, added)
     else:
-        click.echo(f"  next: dragoman keys set {added}")
+        click.echo(f"  next: dragoman {'keys set' if wants_key else 'providers check'} {added}")
+
+
+def _address(said: str) -> tuple[str, str]:
+    """`chat=https://host/v1` as a wire and its address."""
+    from dragoman.config.schema import check_base_address
+    from dragoman.gateway.routes import WIRES
+
+    wire, _, address = said.partition("=")
+    if wire not in WIRES:
+        raise click.BadParameter(f"expected {', '.join(WIRES)} before the first =", param_hint="--wire")
+    try:
+        check_base_address(f"wires.{wire}", address)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--wire") from None
+    return wire, address
 
 
 def _ask_and_keep_key(home: Home, provider: str) -> None:

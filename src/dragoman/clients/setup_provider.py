@@ -8,7 +8,7 @@ from typing import Any
 
 from dragoman.catalog.presets import shipped_presets
 from dragoman.clients.config_file import ClientFile, read_client_file, replace_client_file
-from dragoman.clients.editing import has
+from dragoman.clients.editing import has, leaves
 from dragoman.clients.setup_record import changed_lines
 from dragoman.clients.toml_edit import TomlText
 from dragoman.config.paths import Home
@@ -75,31 +75,40 @@ class EnvironmentKey:
 
 
 def plan_preset(
-    home: Home, preset: str, *, name: str, key_env: str | None = None, make_default: bool = False
+    home: Home,
+    preset: str,
+    *,
+    name: str,
+    key_env: str | None = None,
+    make_default: bool = False,
+    wires: Mapping[str, str] | None = None,
 ) -> ProviderEdit:
     """Plan `[providers.NAME]` from a preset; the first provider becomes the default one.
 
     Args:
         home: whose configuration file is edited; made when missing.
-        preset: a shipped preset.
+        preset: a shipped preset, or `custom`.
         name: what to call the provider.
         key_env: the variable with its key; the preset's when None.
         make_default: send unknown models there even when there is a default already.
+        wires: addresses by wire, in place of the preset's.
 
     Raises:
         EditRefused: the file cannot be edited safely.
-        KeyError: there is no such preset.
     """
     file = read_client_file(home.config_file)
     document = TomlText(file.text, str(home.config_file))
     table: dict[str, Any] = {"preset": preset}
-    variable = key_env or shipped_presets()[preset].key_env
+    known = shipped_presets().get(preset)
+    variable = key_env or (known.key_env if known is not None else None)
     if variable is not None:
         table["key_env"] = variable
+    if wires:
+        table["wires"] = dict(wires)
     first = not document.tree.get("providers")
     if has(document.tree, ("providers", name)):
-        for key, value in table.items():
-            document = document.with_value(("providers", name, key), value)
+        for path, value in leaves(table, ("providers", name)):
+            document = document.with_value(path, value)
     else:
         document = document.with_table(("providers", name), table)
     default = ("gateway", "default_provider")
