@@ -24,7 +24,7 @@ _LANDLOCK_LIMITS = (
     "UDP is open",
     "the gateway's port is open on every address",
     "unix sockets of other programs can be reached",
-    "other processes can be seen",
+    "other processes can be seen, by root their environment too",
     "secrets inside the workspace can be read by programs",
 )
 _NONE_LIMITS = (

@@ -189,14 +189,16 @@ class _Search:
 
     def add_program(self, program: Path) -> None:
         """Open one program and what is beside it."""
-        real = self._follow(program)
+        real = self._follow(program) if program.is_absolute() else None
         if real is not None and not self._is_of_system(real):
             self._open_prefix(real.parent, program=real)
 
     def add(self, path: Path, *, whole: bool = False) -> None:
         """Open a file or folder; `whole` even where it holds more than one thing."""
         real = self._follow(path)
-        if real is None or self._is_of_system(real) or (real in self._shared and not whole):
+        if real is None or len(real.parts) == 1 or self._is_of_system(real):
+            return
+        if real in self._shared and not whole:
             return
         self._open[real] = None
         if real.is_dir():
@@ -209,7 +211,7 @@ class _Search:
         if prefix in self._shared or len(prefix.parts) <= 2:
             prefix = folder
         if prefix in self._shared or len(prefix.parts) <= 2:
-            if program is not None:
+            if program is not None and program.is_file():
                 self._open[program] = None
             return
         if prefix not in self._open:

@@ -1,0 +1,233 @@
+"""A worker that tries every way out: stopped where there is a sandbox, told where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman.clients.claude_code import bundled_binary, find_claude_code
+from dragoman.config.paths import Home, resolve_home
+from dragoman.jobs.folder import RunFolder, RunRequest
+from dragoman.jobs.isolation import plan_isolation
+from dragoman.jobs.run import Surroundings, carry_out
+from dragoman.process.spawn import SpawnPlan
+from dragoman.process.tree import run_marker
+from dragoman.rehearsal.app import Rehearsal
+from dragoman.rehearsal.load import load_scenario
+from dragoman.rehearsal.server import RehearsalServer
+from dragoman.sandbox.level import find_means
+from dragoman.workers.base import Confine, OnEvent, Said, Worker, WorkerOutcome, WorkerTask
+from dragoman.workers.claude import ClaudeWorker
+from dragoman.workspace import Workspace
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "jobs"
+COMMAND = "python3 -m unittest -q try_to_escape"
+
+bubblewrap = pytest.mark.skipif(find_means().bubblewrap is None, reason=f"NOT RUN: {find_means().why_not}")
+landlock = pytest.mark.skipif(find_means().landlock_abi < 6, reason="NOT RUN: Landlock older than 6")
+
+# What a program can still do where there is nothing but Landlock, and what a result says of it.
+THROUGH_LANDLOCK = {"read the own .env"} | ({"read another program's memory"} if os.getuid() == 0 else set())
+
+
+@dataclass
+class World:
+    """A home with secrets, a checkout in it, and a run of it."""
+
+    user: Path
+    repository: Path
+    home: Home
+    folder: RunFolder
+    other: socket.socket
+
+    def carry_out(self, level: Any, make_worker: Any) -> dict[str, Any]:
+        env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.user), "LANG": "C.UTF-8"}
+        opened: dict[str, Workspace] = {}
+        isolation = plan_isolation(self.home, env, level=level)
+        worker: Worker = make_worker(isolation.confine_worker(opened.__getitem__), env)
+        listeners = self._listeners()
+        port = listeners[0].getsockname()[1]
+        packet = (
+            f"Goal: try. Main: {self.repository} Home: {self.user}\n"
+            f"Allowed files:\n- `a.txt`\nValidation commands:\n- `{COMMAND}`\n"
+        )
+        request = RunRequest(
+            run_id="run-1",
+            packet=packet,
+            repository=str(self.repository),
+            state=str(self.home.state),
+            model="m",
+            gateway_url=f"http://127.0.0.1:{port}",
+            dirty="committed",
+            timeout_s=100,
+        )
+        self.folder.create(request)
+        around = Surroundings(worker=worker, token="t", env=env, isolation=isolation, opened=opened)
+
+        async def main() -> dict[str, Any]:
+            rehearsal = Rehearsal([load_scenario(str(FIXTURES / "escapes.toml"))], wait_factor=0)
+
+            async def app(scope: Any, receive: Any, send: Any) -> None:
+                async def listening() -> Any:
+                    message = await receive()
+                    self.heard += message.get("body", b"")
+                    return message
+
+                await rehearsal(scope, listening, send)
+
+            server = RehearsalServer(app)  # pyright: ignore[reportArgumentType]
+            serving = asyncio.create_task(server.serve(sockets=listeners))
+            try:
+                return await carry_out(self.folder, request, around, stop=asyncio.Event())
+            finally:
+                server.should_exit = server.force_exit = True
+                await serving
+
+        return asyncio.run(main())
+
+    heard: bytes = b""
+
+    def _listeners(self) -> list[socket.socket]:
+        path = self.home.gateway_socket
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        unix = socket.socket(socket.AF_UNIX)
+        unix.bind(str(path))
+        unix.listen()
+        return [socket.create_server(("127.0.0.1", 0)), unix]
+
+    def listing(self) -> dict[str, bytes]:
+        """Everything outside the run's own folders, with its content."""
+        found = [path for path in self.user.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.user)): path.read_bytes() for path in found}
+
+    def got_through(self, result: dict[str, Any]) -> set[str]:
+        """What the program the worker was allowed to run says it managed."""
+        (seen,) = result["evidence"]["after"]
+        (line,) = [line for line in seen["tail"].splitlines() if line.startswith("GOT THROUGH:")]
+        return set(json.loads(line.removeprefix("GOT THROUGH:")))
+
+
+def git(folder: Path, *words: str) -> None:
+    identity = ["-c", "user.name=u", "-c", "user.email=u@localhost"]
+    subprocess.run(["git", "-C", str(folder), *identity, *words], check=True, capture_output=True)
+
+
+@pytest.fixture
+def world(pytestconfig: pytest.Config) -> Iterator[World]:
+    # Not below /tmp, which is a private one inside: there a write would succeed, into nothing.
+    assert pytestconfig.cache is not None
+    top = Path(tempfile.mkdtemp(dir=pytestconfig.cache.mkdir("escapes"))).resolve()
+    user = top / "user"
+    repository = user / "repo"
+    (user / ".ssh").mkdir(parents=True)
+    (user / ".ssh" / "key").write_text("SECRET of the key")
+    (user / "notes.txt").write_text("SECRET of the notes")
+    repository.mkdir()
+    home = resolve_home({"DRAGOMAN_HOME": str(top / "dragoman"), "HOME": str(user)})
+    home.state.mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        targets = {"main": str(repository), "home": str(user), "pid": os.getpid()}
+        targets["port"] = other.getsockname()[1]
+        (repository / "targets.json").write_text(json.dumps(targets))
+        for name in ("a.txt", "other.txt", "to-delete.txt", "code_under_test.py"):
+            (repository / name).write_text(f"{name} as it was")
+        (repository / ".env").write_text("TOKEN=SECRET of the repository\n")
+        (repository / "link").symlink_to(user)
+        shutil.copy(FIXTURES / "try_to_escape.py", repository)
+        git(repository, "init", "-q", "-b", "main")
+        git(repository, "add", "-A")
+        git(repository, "commit", "-q", "-m", "one")
+        folder = RunFolder(home.runs / "run-1")
+        yield World(user, repository, home, folder, other)
+    shutil.rmtree(top)
+    if home.gateway_socket.is_relative_to(home.short_sockets):
+        shutil.rmtree(home.short_sockets)
+
+
+class Program:
+    """A worker that is nothing but a program, confined like any other."""
+
+    def __init__(self, confine: Confine | None, env: dict[str, str]) -> None:
+        self._confine, self._env = confine, env
+
+    async def run(self, task: WorkerTask, *, on_event: OnEvent, stop: asyncio.Event) -> WorkerOutcome:
+        for part in (task.config_folder, task.config_folder / "home"):
+            part.mkdir(parents=True, exist_ok=True)
+        marker = run_marker(task.run_id)
+        env = {**self._env, "HOME": str(task.config_folder / "home"), marker.name: marker.value}
+        plan = SpawnPlan(argv=tuple(COMMAND.split()), env=env, cwd=task.cwd)
+        plan = plan if self._confine is None else self._confine(plan, task)
+        process = await asyncio.create_subprocess_exec(
+            *plan.argv, env=dict(plan.env), cwd=plan.cwd, stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await process.communicate()
+        on_event(Said(text=said.decode()))
+        return WorkerOutcome(status="finished", text=said.decode() + "\nSummary: done.")
+
+
+@bubblewrap
+def test_a_program_in_the_sandbox_gets_nothing_through(world: World) -> None:
+    before = world.listing()
+    result = world.carry_out("bubblewrap", Program)
+    assert world.got_through(result) == set()
+    assert world.listing() == before
+    assert result["status"] == "success", result["error"]
+    assert result["isolation"]["level"] == "bubblewrap"
+
+
+@landlock
+def test_landlock_lets_through_what_it_says_it_does(world: World) -> None:
+    before = world.listing()
+    result = world.carry_out("landlock", Program)
+    assert world.got_through(result) == THROUGH_LANDLOCK
+    assert world.listing() == before
+    assert any("secrets inside the workspace" in limit for limit in result["isolation"]["limits"])
+
+
+def test_without_a_sandbox_what_got_through_is_told_and_is_no_success(world: World) -> None:
+    result = world.carry_out("none", Program)
+    assert "write into the checkout" in world.got_through(result)
+    assert (result["status"], result["error_code"]) == ("partial", "isolation_violation")
+    assert {"config", "hooks"} <= set(result["integrity"]["changed"])
+    assert result["isolation"]["network"] == "open"
+
+
+@pytest.mark.real_client
+@pytest.mark.parametrize("level", [pytest.param("bubblewrap", marks=bubblewrap), "none"])
+def test_the_real_claude_code_gets_nothing_through_by_its_tools(world: World, level: str) -> None:
+    if not os.environ.get("CLAUDE_BIN") and bundled_binary() is None:
+        pytest.skip("no Claude Code: install the `clients` extra")
+    client = find_claude_code(os.environ.get("CLAUDE_BIN") or str(bundled_binary()), os.environ)
+    before = world.listing()
+    result = world.carry_out(
+        level, lambda confine, env: ClaudeWorker(client, env, user_home=world.user, confine=confine)
+    )
+    for secret in (b"SECRET of the key", b"SECRET of the notes"):
+        assert secret not in world.heard, secret
+    # The scenario's thirty ways out are all refused by the rules, whatever the sandbox would say to them.
+    denied = [denial["target"] for denial in result["worker"]["permission_denials"]]
+    assert len(denied) == 30, denied
+    assert not {"a.txt", COMMAND} & set(denied)
+    assert [file["path"] for file in result["delta"]["files"]] == ["a.txt"]
+    if level == "bubblewrap":
+        assert world.listing() == before
+        assert world.got_through(result) == set()
+        # `grep -r` passes the rules; what it finds is masked.
+        assert b"SECRET of the repository" not in world.heard
+        assert result["status"] == "success", result["error"]
+    else:
+        # By its tools it got nothing through; by the program it may run it did, and that is told.
+        assert not [name for name in world.listing() if "escaped-by" in name and "python" not in name]
+        assert (result["status"], result["error_code"]) == ("partial", "isolation_violation")
