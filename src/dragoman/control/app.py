@@ -20,6 +20,7 @@ from dragoman.control.access import AccessGate
 from dragoman.control.activity import Activity
 from dragoman.control.answers import JsonResponse, error_response
 from dragoman.control.bookkeeping import Books
+from dragoman.control.openapi import openapi_route
 from dragoman.control.terminal import session_routes
 from dragoman.control.tokens import token_routes
 from dragoman.control.usage import usage_routes
@@ -86,15 +87,16 @@ def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Appl
             }
         )
 
+    routes = [
+        Route("/", entrance),
+        Route("/api/v1/status", status),
+        *token_routes(control.home, wall=control.wall),
+        *usage_routes(books, wall=control.wall),
+        *session_routes(control.home, control.closing),
+        *more_routes,
+    ]
     inner = Starlette(
-        routes=[
-            Route("/", entrance),
-            Route("/api/v1/status", status),
-            *token_routes(control.home, wall=control.wall),
-            *usage_routes(books, wall=control.wall),
-            *session_routes(control.home, control.closing),
-            *more_routes,
-        ],
+        routes=[*routes, openapi_route(routes, control.version)],
         exception_handlers={DragomanError: _our_error, HTTPException: _http_error, Exception: _mistake},
     )
     tokens = TokenCache(control.home, wall=control.wall)

@@ -22,21 +22,22 @@ class BadRequest(DragomanError):
     exit_code = ExitCode.USAGE
 
 
-async def read_body(request: Request, kind: type[Body]) -> Body:
+async def read_body(request: Request, kind: type[Body], *, max_bytes: int = MAX_BODY_BYTES) -> Body:
     """The request's JSON body.
 
     Args:
         request: whose body.
         kind: the struct it must fit; an empty body is an empty object.
+        max_bytes: what is larger is not read.
 
     Raises:
-        BadRequest: not JSON, not of this shape, or over 1 MiB.
+        BadRequest: not JSON, not of this shape, or too large.
     """
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
-        if len(content) > MAX_BODY_BYTES:
-            raise BadRequest("the body is over 1 MiB", http_status=413)
+        if len(content) > max_bytes:
+            raise BadRequest(f"the body is over {max_bytes >> 20} MiB", http_status=413)
     try:
         return msgspec.json.decode(bytes(content) or b"{}", type=kind)
     except msgspec.MsgspecError as error:

@@ -21,9 +21,15 @@ from dragoman.config.paths import Home, resolve_home
 from dragoman.config.schema import Config
 from dragoman.control.app import Control, control_app
 from dragoman.control.bookkeeping import Books
+from dragoman.control.events import event_routes
+from dragoman.control.feed import Feed
+from dragoman.control.jobs import job_routes
 from dragoman.control.quota import QuotaDesk, quota_routes
 from dragoman.control.retention import Retainer, retention_routes, room_sweepers
+from dragoman.control.runs import run_routes
+from dragoman.control.workspaces import workspace_routes
 from dragoman.daemon.child_log import log_to
+from dragoman.daemon.job_room import open_jobs
 from dragoman.daemon.listening import (
     Listener,
     ParentLink,
@@ -89,23 +95,44 @@ async def serve_control(
         read_config: the configuration as it is at that time.
     """
     hosts = (config.gateway.host,)
-    database = Database(database_address(home, os.environ, config.store.url_env))
-    books = Books(home, database, read_config=read_config)
+    address = database_address(home, os.environ, config.store.url_env)
+    database = Database(address)
+    feed = Feed()
+    room = open_jobs(home, database, address, lambda: books, feed, read_config)
+    books = Books(
+        home,
+        database,
+        read_config=read_config,
+        job_of=room.service.job_of_runs,
+        on_rows=lambda rows: feed.publish("usage", {"rows": rows}),
+    )
     control = Control(home, __version__, lambda: describe_daemon(home), hosts=hosts, books=books)
     quota = QuotaDesk(home, read_config)
     retainer = Retainer(read_config, room_sweepers(home, books))
     keeping = [asyncio.create_task(books.keep()), asyncio.create_task(quota.keep(books.providers_in_use))]
+    keeping.append(asyncio.create_task(room.keep()))
+    control.activity.stay_while(room.service.needs_us)
     leaving: list[asyncio.Task[None]] = []
+    job_resources = [
+        *job_routes(room.service, control.closing, settings=lambda: read_config().delegation),
+        *run_routes(home),
+        *workspace_routes(home),
+        *event_routes(feed, control.closing),
+    ]
 
     def on_link(link: ParentLink) -> None:
         leaving.append(asyncio.create_task(offer_to_leave(link, control.activity.idle_s, idle_s)))
 
-    listener = Listener(socket.socket(fileno=fd), control_app(control, [*quota_routes(quota), *retention_routes(retainer)]))
+    listener = Listener(
+        socket.socket(fileno=fd),
+        control_app(control, [*quota_routes(quota), *retention_routes(retainer), *job_resources]),
+    )
     try:
         await serve_until_told([listener], channel, ending=_ControlEnding(control), on_link=on_link)
     finally:
         for task in (*keeping, *leaving):
             task.cancel()
+        await asyncio.to_thread(room.engine.close)
 
 
 def main() -> None:

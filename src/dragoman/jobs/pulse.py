@@ -17,12 +17,14 @@ class Pulse:
     Attributes:
         offset: how far its events have been read, in bytes.
         phase: the last one told.
+        told: the phase that was passed on last.
         last_event: number of the last event.
         alive_at: when something was heard last, monotonic seconds of ours.
     """
 
     offset: int = 0
     phase: str | None = None
+    told: str | None = None
     last_event: int = 0
     alive_at: float = 0.0
 
@@ -40,21 +42,16 @@ class Pulses:
         self._pulses: dict[str, Pulse] = {}
         self._lock = threading.Lock()
 
-    def feel(self, folder: RunFolder) -> tuple[Pulse, bool]:
-        """Read what a run has told since the last time.
-
-        Returns:
-            Its pulse, and whether its phase is another than before.
-        """
+    def feel(self, folder: RunFolder) -> Pulse:
+        """Read what a run has told since the last time."""
         with self._lock:
             pulse = self._pulses.setdefault(folder.path.name, Pulse(alive_at=self._clock()))
-            before = pulse.phase
             for behind, event in folder.events(pulse.offset):
                 pulse.offset, pulse.alive_at = behind, self._clock()
                 pulse.last_event = event.get("n", pulse.last_event)
                 if event.get("kind") == "phase":
                     pulse.phase = event.get("phase")
-            return pulse, pulse.phase != before
+            return pulse
 
     def silent_s(self, pulse: Pulse) -> float:
         """Seconds since something was heard."""

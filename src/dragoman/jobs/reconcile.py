@@ -14,10 +14,11 @@ from typing import Any, Literal
 from dragoman.errors import DragomanError
 from dragoman.jobs.folder import RESULT_SCHEMA, RunFolder
 from dragoman.jobs.launch import RUNNER_VARIABLE
+from dragoman.jobs.orphans import end_orphans
 from dragoman.jobs.table import Job
 from dragoman.process.identity import ProcessIdentity, is_alive
 from dragoman.process.locks import FileLock, LockHeld, is_locked, read_holder
-from dragoman.process.tree import Marker, end_tree, find_tree, run_marker
+from dragoman.process.tree import Marker, end_tree, find_tree
 
 Step = Literal["follow", "launch", "finish", "bury"]
 
@@ -72,7 +73,7 @@ def look(folder: RunFolder, runner: ProcessIdentity | None, *, now: float | None
         holder_alive=None if holder is None else is_alive(holder.identity),
         runner=runner,
         runner_alive=runner_alive,
-        started=holder is not None or folder.events_file.exists(),
+        started=folder.started_file.exists() or folder.events_file.exists() or holder is not None,
         result=result,
         result_age_s=age_s,
     )
@@ -115,7 +116,7 @@ def bury(folder: RunFolder, job: Job) -> dict[str, Any] | None:
     Returns:
         The result, or None when something holds the lock still: look again later.
     """
-    end_tree(None, grace_s=_ORPHAN_GRACE_S, marker=run_marker(job.run_id))
+    end_orphans(folder, grace_s=_ORPHAN_GRACE_S)
     end_tree(None, grace_s=_ORPHAN_GRACE_S, marker=Marker(RUNNER_VARIABLE, job.run_id))
     lock = FileLock(folder.lock_file, note="burial")
     try:

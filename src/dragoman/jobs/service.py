@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,11 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from dragoman.config.paths import Home
 from dragoman.config.tokens import revoke_run
 from dragoman.errors import DragomanError
+from dragoman.gateway.spool import FLUSH_AFTER_S
 from dragoman.jobs.admission import Decision, admit, promote, withdraw
 from dragoman.jobs.folder import RunFolder
 from dragoman.jobs.polling import PollAdvice, advise
@@ -26,8 +28,10 @@ from dragoman.jobs.pulse import Pulses
 from dragoman.jobs.reconcile import bury, failed_result, find_runner, look, plan_step, runner_of
 from dragoman.jobs.request import JobRequest
 from dragoman.jobs.request_key import request_key
+from dragoman.jobs.retention import measure
 from dragoman.jobs.states import (
     ACTIVE,
+    TERMINAL,
     JobKind,
     JobStatus,
     Staleness,
@@ -38,9 +42,11 @@ from dragoman.jobs.states import (
 from dragoman.jobs.table import MIGRATIONS, ROOM, Job, job_of, jobs, move, note, read_job
 from dragoman.jobs.view import JobView, summary_of, view_of
 from dragoman.process.identity import ProcessIdentity
+from dragoman.process.locks import is_locked
 from dragoman.store.database import Database
+from dragoman.store.errors import StoreUnavailable
 from dragoman.store.migrations import migrate
-from dragoman.workspace import open_repository
+from dragoman.workspace import all_workspaces, open_repository
 
 # How often a waiter looks by itself, should nobody tell it.
 _LOOK_EVERY_S = 1.0
@@ -117,6 +123,7 @@ class JobService:
         usage_of: what the ledger knows of a run, ready for JSON, or None.
         wall: seconds since the epoch.
         clock: seconds, monotonic.
+        sleep: waits seconds.
         new_id: makes twelve random hexadecimal digits.
         engine: sees jobs through; set before the first job comes.
         on_change: told of every job whose state or phase has changed, from any thread.
@@ -130,6 +137,7 @@ class JobService:
     usage_of: Callable[[str], Any] = _no_usage
     wall: Callable[[], float] = time.time
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     new_id: Callable[[], str] = lambda: secrets.token_hex(6)
     engine: Engine | None = None
     on_change: list[Callable[[JobView], None]] = field(default_factory=list[Callable[[JobView], None]])
@@ -322,9 +330,48 @@ class JobService:
                 "error_code": job.error_code,
                 "error": job.error,
             }
-        usage = self.usage_of(job.run_id) if job.ended else None
+        usage = None
+        if job.ended:
+            # The rows of its last calls are on disk so long after it ended.
+            self.sleep(min(FLUSH_AFTER_S, max(0.0, (job.ended_at or 0.0) + FLUSH_AFTER_S - self.wall())))
+            usage = self.usage_of(job.run_id)
         found = result | {"job_id": job.id, "job_status": job.status}
         return found if usage is None else found | {"gateway_usage": usage}
+
+    def cleanup(self, *, older_than_s: float, execute: bool = False, limit: int = 200) -> list[Removed]:
+        """Remove what jobs left that ended long ago: row and run folder, never a workspace.
+
+        Args:
+            older_than_s: how long ago at least.
+            execute: False only says what would be removed.
+            limit: how many at most.
+        """
+        before = self.wall() - older_than_s
+        wanted = (
+            select(jobs)
+            .where(
+                jobs.c.executor == self.executor,
+                jobs.c.status.in_(sorted(TERMINAL)),
+                jobs.c.ended_at <= before,
+            )
+            .order_by(jobs.c.number)
+            .limit(limit)
+        )
+        with self.database.read() as connection:
+            found = [job_of(row) for row in connection.execute(wanted).mappings()]
+        with_work = {workspace.id for workspace in all_workspaces(self.home.state)}
+        return [self._removed(job, job.run_id in with_work, execute) for job in found]
+
+    def _removed(self, job: Job, has_work: bool, execute: bool) -> Removed:
+        folder = self.folder(job.run_id).path
+        size, _ = measure(folder)
+        if has_work:
+            return Removed(job.id, job.run_id, size, kept="its workspace is still there")
+        if execute:
+            with self.database.write() as connection:
+                connection.execute(delete(jobs).where(jobs.c.id == job.id))
+            shutil.rmtree(folder, ignore_errors=True)
+        return Removed(job.id, job.run_id, size)
 
     def folder(self, run_id: str) -> RunFolder:
         """The folder of a run."""
@@ -343,6 +390,20 @@ class JobService:
             wanted = select(jobs).where(jobs.c.executor == self.executor, jobs.c.status.in_(sorted(ACTIVE)))
             return [job_of(row) for row in connection.execute(wanted.order_by(jobs.c.number)).mappings()]
 
+    def job_of_runs(self) -> dict[str, str]:
+        """The job of every run, for sums by job."""
+        with self.database.read() as connection:
+            rows = connection.execute(select(jobs.c.run_id, jobs.c.id)).mappings()
+            return {row["run_id"]: row["id"] for row in rows}
+
+    def needs_us(self) -> bool:
+        """Whether a job waits for its start, which only a living control process gives it."""
+        try:
+            waiting = [job for job in self.under_way() if job.runner_pid is None]
+        except StoreUnavailable:
+            return False
+        return bool(waiting)
+
     def carry(self, job_id: str) -> bool:
         """One step of seeing a job through: start its runner, or see whether it has ended.
 
@@ -357,15 +418,19 @@ class JobService:
             return False
         job = self._settled(job, may_launch=True)
         if not job.ended:
-            _, changed = self._pulses.feel(self.folder(job.run_id))
-            if changed:
+            pulse = self._pulses.feel(self.folder(job.run_id))
+            if pulse.phase != pulse.told:
+                pulse.told = pulse.phase
                 self._tell(job)
         return job.ended
 
     def glance(self, run_id: str) -> bool:
         """Whether a run goes on as it did: cheap enough for many times a second."""
         folder = self.folder(run_id)
-        return not folder.result_file.exists() and look(folder, None).locked
+        if folder.result_file.exists() or not is_locked(folder.lock_file):
+            return False
+        pulse = self._pulses.feel(folder)
+        return pulse.phase == pulse.told
 
     def _settled(self, job: Job, *, may_launch: bool = False) -> Job:
         """Bring a running job's row in line with its folder."""
@@ -462,7 +527,7 @@ class JobService:
     def _view(self, job: Job) -> JobView:
         phase, silent_s, stale = None, None, Staleness.FRESH
         if job.status is JobStatus.RUNNING:
-            pulse, _ = self._pulses.feel(self.folder(job.run_id))
+            pulse = self._pulses.feel(self.folder(job.run_id))
             phase, silent_s = pulse.phase, self._pulses.silent_s(pulse)
             stale = staleness(silent_s)
         return view_of(
