@@ -206,6 +206,9 @@ class Attempt:
         )
         try:
             await pump.run()
+        except asyncio.CancelledError:
+            leg.leave()
+            raise
         finally:
             self._note(leg)
 

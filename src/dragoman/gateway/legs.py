@@ -63,6 +63,10 @@ class Leg(Protocol):
         """What ends the client's stream with a failure."""
         ...
 
+    def leave(self) -> None:
+        """The client is gone: note what the upstream has counted so far, if it has said."""
+        ...
+
 
 class _Meter:
     """Reads events as they pass."""
@@ -119,6 +123,10 @@ class Translation(_Meter):
 
     def fail(self, failure: Failure) -> bytes:
         return self._encoder.fail(failure)
+
+    def leave(self) -> None:
+        if not self.finished:
+            self.usage = next((e for e in self._decoder.eof() if isinstance(e, Usage)), self.usage)
 
     def _pass(self, events: list[Event]) -> bytes:
         if not events:
@@ -209,6 +217,11 @@ class PassThrough(_Meter):
                 case "other":
                     break
         return data[:sound] + self.fail(found)
+
+    def leave(self) -> None:
+        if not self.finished:
+            self._meter.eof()
+            self.usage = self._meter.usage
 
     def _take(self) -> None:
         meter = self._meter
