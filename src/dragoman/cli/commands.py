@@ -57,6 +57,7 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
         ),
         Command("claude", "dragoman.cli.launch:claude", "Start Claude Code the same way"),
         Command("mcp", "dragoman.cli.mcp:mcp", "Serve the delegation tools to a lead, on stdin and stdout"),
+        Command("jobs", "dragoman.cli.jobs:jobs", "List, follow, end and clean up delegated work"),
         Command("workspace", "dragoman.cli.work:workspace", "List, show and restore workspaces"),
         Command("apply", "dragoman.cli.work:apply", "Preview and apply a workspace's change, all or nothing"),
         Command("export", "dragoman.cli.work:export", "Put a workspace's change on a branch"),
