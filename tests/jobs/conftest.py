@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ class Bench:
         self.folder = folder
         self.state = state
         self.tasks: list[WorkerTask] = []
+        self.next: Bench | None = None
         self.worker: Worker | None = None
         self.usage: Callable[[], dict[str, Any] | None] | None = None
 
@@ -111,7 +113,7 @@ class Bench:
             asked: further fields of the request.
         """
         request = RunRequest(
-            run_id="run-1",
+            run_id=self.folder.path.name,
             packet=packet,
             repository=str(self.repository),
             state=str(self.state),
@@ -131,6 +133,18 @@ class Bench:
             usage=self.usage,
         )
         return await carry_out(self.folder, request, around, stop=stop or asyncio.Event())
+
+    @property
+    def name(self) -> str:
+        """The run's id."""
+        return self.folder.path.name
+
+    def next_run(self) -> Bench:
+        """Another run of the same repository and worker."""
+        folder = RunFolder(self.folder.path.with_name(f"{self.folder.path.name}-2"))
+        self.next = Bench(self.repository, folder, self.state)
+        self.next.worker = self.worker
+        return self.next
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """The run's events of one kind."""
@@ -160,7 +174,8 @@ def bench(tmp_path: Path) -> Bench:
     git(repository, "commit", "-q", "-m", "one")
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
-    return Bench(repository, RunFolder(tmp_path / "runs" / "run-1"), state)
+    # A name of its own: processes are found by it, and tests run side by side.
+    return Bench(repository, RunFolder(tmp_path / "runs" / f"run-{uuid.uuid4().hex[:12]}"), state)
 
 
 DEADLINE_S = 40.0
@@ -194,7 +209,7 @@ class Place:
         cancelled: bool = False,
         **asked: Any,
     ) -> StartedRun:
-        run_id = asked.pop("run_id", f"run-{len(self.runs) + 1}-{os.getpid()}")
+        run_id = asked.pop("run_id", f"run-{uuid.uuid4().hex[:12]}")
         request = RunRequest(
             run_id=run_id,
             packet=packet or self.fake.task(*steps, behaviour=behaviour),

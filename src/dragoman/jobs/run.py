@@ -22,6 +22,7 @@ from dragoman.jobs.claims import compare
 from dragoman.jobs.earlier import Earlier, find_earlier, reusable_workspace
 from dragoman.jobs.evidence import Observation, observe, plan_command, run_command, verdict
 from dragoman.jobs.folder import RESULT_SCHEMA, EventLog, RunFolder, RunRequest
+from dragoman.jobs.guards import worker_depth
 from dragoman.jobs.isolation import UNCONFINED, CommandSandbox, Isolation
 from dragoman.jobs.packet import Packet, parse_packet
 from dragoman.jobs.report import SCHEMAS, Kind, read_report
@@ -377,7 +378,7 @@ class _Attempt:
             fork=resume is not None and request.fork_session,
             instructions=INSTRUCTIONS,
             output_schema=SCHEMAS[kind] if request.structured else None,
-            environment={n: self._around.env[n] for n in request.env_passthrough if n in self._around.env},
+            environment=self._passed_on() | worker_depth(),
             inherit_fds=self._around.inherit_fds,
         )
         watch = self._watch = Watch(
@@ -396,6 +397,11 @@ class _Attempt:
             self._watch = None
         # A worker that ended by itself in the same moment ended by itself.
         return outcome, watch.end_reason if outcome.status == "stopped" and not self._stop.is_set() else None
+
+    def _passed_on(self) -> dict[str, str]:
+        """What of our surroundings the configuration passes on to the worker."""
+        env = self._around.env
+        return {name: env[name] for name in self._request.env_passthrough if name in env}
 
     async def _watch_worker(self, watch: Watch, enough: asyncio.Event) -> None:
         """Set `enough` when the run is to stop or the watch has seen enough."""
