@@ -244,6 +244,24 @@ def test_a_question_is_told_with_its_options_and_a_key_answers_it(desk: Desk) ->
     assert desk.answer(pressed)["status"] == "completed"
 
 
+def test_a_question_that_goes_slowly_is_not_told_twice_but_a_swallowed_key_is(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.tell("PermissionRequest", tool_name="Bash", tool_input={"command": "touch a"})
+    desk.claude.ask("Yes", "No")
+    assert desk.answer(name)["status"] == "needs_permission"
+    pressed = desk.ask(kind="input", key="1")
+    desk.run(8.0)
+    assert desk.result(pressed) is None
+    assert desk.answer(pressed)["status"] == "needs_permission"
+    # The same question once more, with a hook: a new one.
+    pressed = desk.ask(kind="input", key="1")
+    desk.run(0.5)
+    desk.claude.tell("PermissionRequest", tool_name="Bash", tool_input={"command": "touch a"})
+    began = desk.now
+    assert desk.answer(pressed)["status"] == "needs_permission"
+    assert desk.now - began < 1.0
+
+
 def test_a_key_without_a_row_is_not_pressed(desk: Desk) -> None:
     name = desk.send("go")
     desk.claude.ask("Yes", "No")

@@ -40,10 +40,10 @@ def test_two_hundred_rounds_leave_no_memory_and_no_descriptor_behind(
             asked = session.send(f"run touch soak-{number}")
             assert asked["status"] == "needs_permission", asked
             answer = session.press("1")
-            assert answer["output"] == "It ran.", answer
+            assert answer.get("output") == "It ran.", answer
         else:
             answer = session.send(f"say round {number}")
-            assert answer["output"] == f"round {number}", answer
+            assert answer.get("output") == f"round {number}", answer
         memory.append(private_kb(pid))
         opened.append(descriptors(pid))
     before = statistics.median(memory[WARM_UP : WARM_UP + 20])

@@ -221,7 +221,8 @@ class Round:
             return True
         if (dialog.text, dialog.options) != (self.answered.text, self.answered.options):
             return True
-        return seen.now - self.started_at > timing.DIALOG_GOES_S
+        patience_s = timing.DIALOG_STAYS_S if seen.hooks_work else timing.DIALOG_GOES_S
+        return seen.now - self.started_at > patience_s
 
     def _by_transcript(self, seen: Seen) -> Outcome | None:
         if self.answered is not None and find_dialog(seen.view) is None:

@@ -19,6 +19,9 @@ DIALOG_WITH_HOOK_S = 0.12
 DIALOG_BY_SCREEN_S = 0.7
 # After a key the same dialog may stay on the screen this long without being a new question.
 DIALOG_GOES_S = 2.0
+# On a starved machine it may stay longer. Where hooks work, a new question always comes with one, so the old
+# one is told again only after this long, when its key must have been swallowed.
+DIALOG_STAYS_S = 12.0
 
 # Small pastes are taken as typing; 4 newlines or about 800 characters in one make 2.1.329 wrap the text in
 # `<pasted_content>` and mark it as somebody else's words.
