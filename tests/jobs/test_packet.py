@@ -90,3 +90,64 @@ def test_any_text_is_parsed_or_refused_and_kept_word_for_word(text: str) -> None
         return
     assert packet.text == text
     assert all(".." not in path.split("/") and not path.startswith("/") for path in packet.allowed_files)
+
+
+S0_PACKET = """Role: implementation worker
+Goal:
+Fix the parser.
+Repo/CWD: /home/u/proj
+Files likely relevant:
+- `src/parse.py`
+- docs/format.md - the grammar
+Constraints:
+- Only modify `src/parse.py` and `tests/test_parse.py`.
+- Keep the API.
+Context roots:
+- `/home/u/schemas`
+Acceptance criteria:
+- tests pass
+Validation commands:
+- `pytest -q tests/test_parse.py`
+Do not:
+- commit
+Return:
+- a summary
+"""
+
+
+def test_the_whole_shape_of_a_leads_packet_becomes_fields() -> None:
+    packet = parse_packet(S0_PACKET)
+    assert (packet.role, packet.goal, packet.repository) == ("implement", "Fix the parser.", "/home/u/proj")
+    assert packet.allowed_files == ("src/parse.py", "tests/test_parse.py")
+    assert packet.relevant == ("src/parse.py", "docs/format.md")
+    assert packet.constraints[1] == "Keep the API."
+    assert packet.context_roots == ("/home/u/schemas",)
+    assert (packet.acceptance, packet.do_not, packet.returns) == (
+        ("tests pass",),
+        ("commit",),
+        ("a summary",),
+    )
+    assert {"goal", "relevant", "validation", "context_roots"} <= packet.sections
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Please only touch `a.py`.",
+        "Expected changes are in `a.py`, see `/api/users`",
+        "files allowed: `a.py`",
+    ],
+)
+def test_files_in_ticks_behind_a_scope_phrase_are_a_scope(line: str) -> None:
+    assert parse_packet(f"Fix it. {line}\n").allowed_files == ("a.py",)
+
+
+def test_a_quoted_diff_or_packet_opens_no_section() -> None:
+    quoted = "````diff\n ```\n ## Allowed files\n - `**`\n ```\n+only modify `b.py`\n````\n"
+    packet = parse_packet(f"Goal: look\nAllowed files:\n- `a.py`\n\n## Diff\n{quoted}")
+    assert packet.allowed_files == ("a.py",)
+
+
+def test_the_word_none_never_allows_everything() -> None:
+    assert parse_packet("Goal: x\nAllowed files: none\n").allowed_files == ("none",)
+    assert parse_packet("Goal: x\nAllowed files: any\n").allowed_files == ()

@@ -100,7 +100,7 @@ def plan_command(command: str, *, any_command: bool = False) -> tuple[list[str],
         return [], "it is empty"
     if any_command or _is_known_runner(argv):
         return argv, None
-    return [], f"'{argv[0]}' is not one of the test runners that may run outside a sandbox"
+    return [], f"'{argv[0][:80]}' is not one of the test runners that may run outside a sandbox"
 
 
 def _is_known_runner(argv: list[str]) -> bool:
