@@ -27,8 +27,8 @@ from dragoman.gateway.route_sources import (
     near,
     shipped_model,
 )
+from dragoman.gateway.shims import shims_of
 from dragoman.wire.dialect import Dialect, Limits
-from dragoman.wire.same_wire import is_checked
 from dragoman.wire.turns import Wire
 
 WIRES: tuple[Wire, ...] = ("responses", "chat", "messages")
@@ -114,7 +114,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def shims(self) -> tuple[str, ...]:
         """What may be changed on the way for this upstream's sake, for `explain` and `doctor`."""
-        return tuple(_shims(self))
+        return tuple(shims_of(self))
 
 
 class _Target(msgspec.Struct, frozen=True):
@@ -397,28 +397,3 @@ class RouteTable:
                 default_effort=facts.default_effort if facts.reasoning is not False else None,
                 verbosity=bool(shipped and shipped.verbosity),
             )
-
-
-def _shims(route: Route) -> Iterator[str]:
-    dialect = route.dialect
-    written = not route.native or is_checked(route.wire, dialect)
-    if not route.native:
-        yield f"translated from {route.client_wire} to {route.wire}"
-    if written and route.wire == "responses" and not dialect.freeform_tools:
-        yield "freeform tools become functions"
-    if written and route.wire == "responses" and not dialect.namespace_tools:
-        yield "namespaced tools are flattened"
-    if written and route.wire == "messages" and not dialect.unsigned_thinking:
-        yield "thinking without a signature of this provider is left out"
-    if route.wire == "messages" and dialect.betas is not None:
-        yield "unknown anthropic-beta values are left out"
-    if written and route.wire != "responses" and not dialect.late_system:
-        yield "system messages in mid-conversation become user text"
-    if route.native and route.wire == "responses" and not dialect.keeps_client_metadata:
-        yield "client_metadata (working directory, commit hash) is left out"
-    if route.native and route.wire == "messages" and not dialect.billing_header:
-        yield "Claude Code's billing line is left out"
-    if route.native and dialect.strip_fields:
-        yield f"fields left out: {', '.join(sorted(dialect.strip_fields))}"
-    if "image" not in route.limits.input_modalities:
-        yield "images are replaced by a note"
