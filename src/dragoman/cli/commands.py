@@ -77,7 +77,7 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
         ),
         Command("reload", "dragoman.cli.serving:reload", "Take a changed configuration in; no stream is cut"),
         Command("logs", "dragoman.cli.serving:logs", "Show what the daemon wrote down"),
-        Command("usage", "dragoman.cli.usage:usage", "Show tokens and money by model, client, session or day"),
+        Command("usage", "dragoman.cli.usage:usage", "Show tokens and money by model, client or day"),
         Command("quota", "dragoman.cli.usage:quota", "Show what is left of providers' plans"),
         Command("gc", "dragoman.cli.usage:gc", "Clear away what is old enough; says what, and how large"),
         Command("token", "dragoman.cli.serving:token", "Print or manage the tokens clients show"),
