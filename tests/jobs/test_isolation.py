@@ -226,7 +226,7 @@ def test_a_workers_rules_and_its_gateway_are_out_of_its_reach(place: Place) -> N
     place.bench.carry_out(mend, packet="Goal: x\n", report="Done.")
     from dragoman.workspace import open_workspace
 
-    workspace = open_workspace(place.bench.state, "run-1")
+    workspace = open_workspace(place.bench.state, place.bench.name)
     task = worker_task(place, cwd=workspace.path)
     (task.config_folder / "home").mkdir(parents=True)
     (task.config_folder / "settings.json").write_text("{}")
