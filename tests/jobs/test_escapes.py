@@ -25,6 +25,7 @@ from dragoman.process.spawn import SpawnPlan
 from dragoman.process.tree import run_marker
 from dragoman.rehearsal.app import Rehearsal
 from dragoman.rehearsal.load import load_scenario
+from dragoman.rehearsal.placeholders import fill
 from dragoman.rehearsal.server import RehearsalServer
 from dragoman.sandbox.level import find_means
 from dragoman.workers.base import Confine, OnEvent, Said, Worker, WorkerOutcome, WorkerTask
@@ -32,6 +33,7 @@ from dragoman.workers.claude import ClaudeWorker
 from dragoman.workspace import Workspace
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "jobs"
+SCENARIO = FIXTURES / "escapes.toml"
 COMMAND = "python3 -m unittest -q try_to_escape"
 
 bubblewrap = pytest.mark.skipif(find_means().bubblewrap is None, reason=f"NOT RUN: {find_means().why_not}")
@@ -76,7 +78,7 @@ class World:
         around = Surroundings(worker=worker, token="t", env=env, isolation=isolation, opened=opened)
 
         async def main() -> dict[str, Any]:
-            rehearsal = Rehearsal([load_scenario(str(FIXTURES / "escapes.toml"))], wait_factor=0)
+            rehearsal = Rehearsal([load_scenario(str(SCENARIO))], wait_factor=0)
 
             async def app(scope: Any, receive: Any, send: Any) -> None:
                 async def listening() -> Any:
@@ -216,10 +218,18 @@ def test_the_real_claude_code_gets_nothing_through_by_its_tools(world: World, le
     )
     for secret in (b"SECRET of the key", b"SECRET of the notes"):
         assert secret not in world.heard, secret
-    # The scenario's thirty ways out are all refused by the rules, whatever the sandbox would say to them.
-    denied = [denial["target"] for denial in result["worker"]["permission_denials"]]
-    assert len(denied) == 30, denied
-    assert not {"a.txt", COMMAND} & set(denied)
+    # What the scenario tries is refused by the rules, whatever the sandbox would say to it.
+    denied = {denial["target"] for denial in result["worker"]["permission_denials"]}
+    known = {"cwd": ".", "user.main": str(world.repository), "user.home": str(world.user)}
+    calls = [step.call[0].args for step in load_scenario(str(SCENARIO)).rules[0].do if step.call]
+    args = [fill(call, known.get) for call in calls]
+    tried = [
+        arg["file_path"].removeprefix("./") if "file_path" in arg else arg.get("command") for arg in args
+    ]
+    assert len(tried) > 30, result
+    # A link that leads out is refused as a rule or, where its end is visible, as a link.
+    allowed = {"a.txt", COMMAND, "grep -r SECRET .", ""}
+    assert tried - denied - {"link/escaped-by-link"} == allowed, result["worker"]
     assert [file["path"] for file in result["delta"]["files"]] == ["a.txt"]
     if level == "bubblewrap":
         assert world.listing() == before
