@@ -201,6 +201,11 @@ class Place:
         self.tokens: dict[str, str] = {}
         self.until = until
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What runners are started from."""
+        return {**os.environ, "DRAGOMAN_HOME": str(self.home.state.parent)}
+
     def start(
         self,
         *steps: str,
@@ -210,19 +215,19 @@ class Place:
         **asked: Any,
     ) -> StartedRun:
         run_id = asked.pop("run_id", f"run-{uuid.uuid4().hex[:12]}")
+        env = asked.pop("env", self.environment)
+        asked.setdefault("gateway_url", "http://127.0.0.1:9")
         request = RunRequest(
             run_id=run_id,
             packet=packet or self.fake.task(*steps, behaviour=behaviour),
             repository=str(self.repository),
             state=str(self.home.state),
             model="m",
-            gateway_url="http://127.0.0.1:9",
             worker_command=str(self.fake.path),
             sandbox_level="none",
             **asked,
         )
         token = self.tokens[run_id] = mint(self.home, scope="run", run=run_id).secret
-        env = {**os.environ, "DRAGOMAN_HOME": str(self.home.state.parent)}
         folder = RunFolder(self.home.runs / run_id)
         folder.create(request)
         if cancelled:
@@ -233,8 +238,7 @@ class Place:
 
     def run_again(self, run: StartedRun) -> None:
         """A second runner for the same run, to its end."""
-        env = {**os.environ, "DRAGOMAN_HOME": str(self.home.state.parent)}
-        second = start_runner(run.folder, token="second", env=env)
+        second = start_runner(run.folder, token="second", env=self.environment)
         until(lambda: not is_alive(second.runner))
 
     def result(self, run: StartedRun) -> dict[str, Any]:
