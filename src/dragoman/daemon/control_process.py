@@ -39,6 +39,7 @@ from dragoman.daemon.listening import (
     run_child,
     serve_until_told,
 )
+from dragoman.daemon.mcp_room import mcp_endpoint
 from dragoman.daemon.where import read_daemon_json
 from dragoman.process.prctl import forbid_inspection
 from dragoman.store.address import database_address
@@ -113,11 +114,13 @@ async def serve_control(
     keeping.append(asyncio.create_task(room.keep()))
     control.activity.stay_while(room.service.needs_us)
     leaving: list[asyncio.Task[None]] = []
+    mcp = mcp_endpoint(home, room.service, read_config)
     job_resources = [
         *job_routes(room.service, control.closing, settings=lambda: read_config().delegation),
         *run_routes(home),
         *workspace_routes(home),
         *event_routes(feed, control.closing),
+        mcp.route(),
     ]
 
     def on_link(link: ParentLink) -> None:
@@ -132,6 +135,7 @@ async def serve_control(
     finally:
         for task in (*keeping, *leaving):
             task.cancel()
+        await mcp.close()
         await asyncio.to_thread(room.engine.close)
 
 
