@@ -5,7 +5,7 @@ from itertools import islice
 from pathlib import Path
 
 from dragoman.daemon.log import JsonLog
-from dragoman.daemon.log_reading import follow, for_people, last_lines
+from dragoman.daemon.log_reading import follow, for_people, last_lines, size_of
 
 
 def test_the_last_lines_reach_back_into_the_file_put_aside(tmp_path: Path):
@@ -15,6 +15,16 @@ def test_the_last_lines_reach_back_into_the_file_put_aside(tmp_path: Path):
     path.write_text("c\nd\n")
     assert last_lines(path, 3) == ["b", "c", "d"]
     assert last_lines(path, 0) == []
+
+
+def test_what_is_added_between_showing_and_following_is_followed(tmp_path: Path):
+    path = tmp_path / "daemon.log"
+    path.write_text("old\n")
+    here = size_of(path)
+    with path.open("a") as file:
+        file.write("meanwhile\n")
+    assert last_lines(path, 5, until=here) == ["old"]
+    assert list(islice(follow(path, start=here), 1)) == ["meanwhile"]
 
 
 def test_following_goes_on_when_the_file_is_put_aside(tmp_path: Path):

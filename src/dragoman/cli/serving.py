@@ -172,10 +172,11 @@ def logs(follow: bool, lines: int, as_json: bool) -> int:
     from dragoman.daemon import log_reading
 
     path = _home().logs / "daemon.log"
-    for line in log_reading.last_lines(path, lines):
+    here = log_reading.size_of(path)
+    for line in log_reading.last_lines(path, lines, until=here):
         click.echo(line if as_json else log_reading.for_people(line))
     if follow:
-        for line in log_reading.follow(path):
+        for line in log_reading.follow(path, start=here):
             click.echo(line if as_json else log_reading.for_people(line))
     return ExitCode.OK
 

@@ -14,25 +14,29 @@ _LOOK_EVERY_S = 0.2
 _LEADING = ("at", "level", "role", "pid", "event")
 
 
-def last_lines(path: Path, count: int) -> list[str]:
+def last_lines(path: Path, count: int, *, until: int | None = None) -> list[str]:
     """The last lines of the log, the file put aside included.
 
     Args:
         path: the log file; it need not exist.
         count: how many lines at most.
+        until: where to end in the file, in bytes; its end when None.
     """
     older = path.with_name(path.name + ".1")
-    return list(deque(chain(_lines(older), _lines(path)), maxlen=count))
+    return list(deque(chain(_lines(older), _lines(path, until)), maxlen=count))
 
 
-def follow(path: Path, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[str]:
+def follow(
+    path: Path, *, start: int | None = None, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[str]:
     """Every line that is added from now on, for ever; goes on in the new file when the old one is put aside.
 
     Args:
         path: the log file; it need not exist yet.
+        start: where to begin in the file, in bytes; its end when None.
         sleep: waits seconds.
     """
-    position = path.stat().st_size if path.exists() else 0
+    position = size_of(path) if start is None else start
     inode = path.stat().st_ino if path.exists() else 0
     rest = b""
     while True:
@@ -52,6 +56,11 @@ def follow(path: Path, *, sleep: Callable[[float], None] = time.sleep) -> Iterat
             sleep(_LOOK_EVERY_S)
 
 
+def size_of(path: Path) -> int:
+    """The bytes in the log file now: what is shown ends here, what is followed begins."""
+    return path.stat().st_size if path.exists() else 0
+
+
 def for_people(line: str) -> str:
     """A line of the log as a person reads it: local time, who, what, and the rest as `name=value`."""
     try:
@@ -65,10 +74,12 @@ def for_people(line: str) -> str:
         return line
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path, until: int | None = None) -> Iterator[str]:
     try:
-        with path.open(encoding="utf-8", errors="replace") as file:
+        with path.open("rb") as file:
             for line in file:
-                yield line.rstrip("\n")
+                if until is not None and file.tell() > until:
+                    return
+                yield line.decode("utf-8", "replace").rstrip("\n")
     except FileNotFoundError:
         return
