@@ -9,7 +9,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from dragoman.clients.claude_code import bundled_binary, find_claude_code
+from dragoman.clients.codex_program import bundled_codex, find_codex
 from dragoman.config.paths import Home, resolve_home
 from dragoman.jobs.folder import RunFolder, RunRequest
 from dragoman.jobs.isolation import plan_isolation
@@ -30,6 +32,7 @@ from dragoman.rehearsal.server import RehearsalServer
 from dragoman.sandbox.level import find_means
 from dragoman.workers.base import Confine, OnEvent, Said, Worker, WorkerOutcome, WorkerTask
 from dragoman.workers.claude import ClaudeWorker
+from dragoman.workers.codex import CodexWorker
 from dragoman.workspace import Workspace
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "jobs"
@@ -53,7 +56,14 @@ class World:
     folder: RunFolder
     other: socket.socket
 
-    def carry_out(self, level: Any, make_worker: Any) -> dict[str, Any]:
+    def carry_out(
+        self,
+        level: Any,
+        make_worker: Any,
+        *,
+        scenario: Path = SCENARIO,
+        stop_when: Callable[[], bool] | None = None,
+    ) -> dict[str, Any]:
         env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.user), "LANG": "C.UTF-8"}
         opened: dict[str, Workspace] = {}
         isolation = plan_isolation(self.home, env, level=level)
@@ -78,7 +88,7 @@ class World:
         around = Surroundings(worker=worker, token="t", env=env, isolation=isolation, opened=opened)
 
         async def main() -> dict[str, Any]:
-            rehearsal = Rehearsal([load_scenario(str(SCENARIO))], wait_factor=0)
+            rehearsal = Rehearsal([load_scenario(str(scenario))], wait_factor=0)
 
             async def app(scope: Any, receive: Any, send: Any) -> None:
                 async def listening() -> Any:
@@ -90,9 +100,19 @@ class World:
 
             server = RehearsalServer(app)  # pyright: ignore[reportArgumentType]
             serving = asyncio.create_task(server.serve(sockets=listeners))
+            stop = asyncio.Event()
+
+            async def watch() -> None:
+                while stop_when is not None and not stop_when():
+                    await asyncio.sleep(0.02)
+                if stop_when is not None:
+                    stop.set()
+
+            watching = asyncio.create_task(watch())
             try:
-                return await carry_out(self.folder, request, around, stop=asyncio.Event())
+                return await carry_out(self.folder, request, around, stop=stop)
             finally:
+                watching.cancel()
                 server.should_exit = server.force_exit = True
                 await serving
 
@@ -206,16 +226,18 @@ def test_without_a_sandbox_what_got_through_is_told_and_is_no_success(world: Wor
     assert result["isolation"]["network"] == "open"
 
 
-@pytest.mark.real_client
-@pytest.mark.parametrize("level", [pytest.param("bubblewrap", marks=bubblewrap), "none"])
-def test_the_real_claude_code_gets_nothing_through_by_its_tools(world: World, level: str) -> None:
+def claude(world: World) -> Any:
     if not os.environ.get("CLAUDE_BIN") and bundled_binary() is None:
         pytest.skip("no Claude Code: install the `clients` extra")
     client = find_claude_code(os.environ.get("CLAUDE_BIN") or str(bundled_binary()), os.environ)
+    return lambda confine, env: ClaudeWorker(client, env, user_home=world.user, confine=confine)
+
+
+@pytest.mark.real_client
+@pytest.mark.parametrize("level", [pytest.param("bubblewrap", marks=bubblewrap), "none"])
+def test_the_real_claude_code_gets_nothing_through_by_its_tools(world: World, level: str) -> None:
     before = world.listing()
-    result = world.carry_out(
-        level, lambda confine, env: ClaudeWorker(client, env, user_home=world.user, confine=confine)
-    )
+    result = world.carry_out(level, claude(world))
     for secret in (b"SECRET of the key", b"SECRET of the notes"):
         assert secret not in world.heard, secret
     # What the scenario tries is refused by the rules, whatever the sandbox would say to it.
@@ -223,9 +245,7 @@ def test_the_real_claude_code_gets_nothing_through_by_its_tools(world: World, le
     known = {"cwd": ".", "user.main": str(world.repository), "user.home": str(world.user)}
     calls = [step.call[0].args for step in load_scenario(str(SCENARIO)).rules[0].do if step.call]
     args = [fill(call, known.get) for call in calls]
-    tried = [
-        arg["file_path"].removeprefix("./") if "file_path" in arg else arg.get("command") for arg in args
-    ]
+    tried = {arg.get("file_path", arg.get("command", "")).removeprefix("./") for arg in args}
     assert len(tried) > 30, result
     # A link that leads out is refused as a rule or, where its end is visible, as a link.
     allowed = {"a.txt", COMMAND, "grep -r SECRET .", ""}
@@ -239,5 +259,53 @@ def test_the_real_claude_code_gets_nothing_through_by_its_tools(world: World, le
         assert result["status"] == "success", result["error"]
     else:
         # By its tools it got nothing through; by the program it may run it did, and that is told.
-        assert not [name for name in world.listing() if "escaped-by" in name and "python" not in name]
+        assert not [name for name in world.listing() if "escaped-by" in name]
+        assert [name for name in world.listing() if "through-by" in name]
         assert (result["status"], result["error_code"]) == ("partial", "isolation_violation")
+
+
+@bubblewrap
+@pytest.mark.real_client
+def test_the_real_codex_works_inside_and_gets_nothing_through(world: World) -> None:
+    if not os.environ.get("CODEX_BIN") and bundled_codex() is None:
+        pytest.skip("no Codex: install the `clients` extra")
+    client = find_codex(os.environ.get("CODEX_BIN") or str(bundled_codex()), os.environ)
+    before = world.listing()
+    result = world.carry_out(
+        "bubblewrap",
+        lambda confine, env: CodexWorker(client, env, confine=confine),
+        scenario=FIXTURES / "codex_escapes.toml",
+    )
+    assert (result["worker"]["status"], result["worker"]["error_code"]) == ("finished", None), result[
+        "worker"
+    ]
+    assert b"GOT THROUGH: []" in world.heard
+    assert world.listing() == before
+    assert b"SECRET of" not in world.heard
+    assert [file["path"] for file in result["delta"]["files"]] == ["a.txt"]
+    assert result["status"] == "success", result["error"]
+
+
+@bubblewrap
+@pytest.mark.real_client
+def test_a_stop_leaves_nothing_of_a_confined_claude_code(world: World) -> None:
+    (world.repository / "try_to_escape.py").write_text(
+        "import subprocess, time, sys\nif 'worker' not in open('a.txt').read(): sys.exit()\n"
+        "subprocess.Popen(['sh', '-c', 'trap \"\" TERM; sleep 604; sleep 604'], start_new_session=True)\n"
+        "time.sleep(604)\n"
+    )
+    git(world.repository, "commit", "-q", "-a", "-m", "two")
+
+    def at_work() -> bool:
+        return world.folder.events_file.exists() and b'"name":"Bash"' in world.folder.events_file.read_bytes()
+
+    started = time.monotonic()
+    result = world.carry_out(
+        "bubblewrap", claude(world), scenario=FIXTURES / "wander.toml", stop_when=at_work
+    )
+    assert result["error_code"] == "worker_cancelled", result["error"]
+    assert result["worker"]["survivors"] == 0
+    listing = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert "sleep 604" not in listing
+    assert str(world.repository) not in listing
+    assert time.monotonic() - started < 60
