@@ -262,7 +262,8 @@ def test_lone_surrogates_and_raw_control_characters_are_mended() -> None:
             b'"input":[]}]}]}',
             "$.messages[0].content[0].input",
         ),
-        (b'{"model":"m","messages":[],"tools":[{"name":"f"},{}]}', "$.tools[1]"),
+        (b'{"model":"m","messages":[],"tools":[{"name":"f"},{}]}', "$.tools[1].name"),
+        (b'{"model":"m","messages":[],"max_tokens":-1}', "$.max_tokens"),
         (b'{"model":"m","messages":[],"system":[{"type":"text","text":1}]}', "$.system[0].text"),
         (b'{"model":"m","messages":[],"system":5}', "$.system"),
         (b'{"model":"m","messages":[],"temperature":"hot"}', "$.temperature"),
@@ -290,3 +291,10 @@ def test_a_peek_refuses_what_it_cannot_read(body: bytes, path: str) -> None:
 def test_a_peek_sees_model_and_stream() -> None:
     peek = translate.peek_request("messages", b'{"messages":[{"model":"x"}],"stream":true,"model":"m"}')
     assert (peek.model, peek.stream) == ("m", True)
+
+
+def test_a_providers_own_tool_may_have_no_name() -> None:
+    tool = {"type": "mcp_toolset", "mcp_server_name": "s"}
+    body = {"model": "m", "messages": [], "tools": [tool]}
+    (found,) = translate.decode_request("messages", json.dumps(body).encode()).tools
+    assert (found.kind, found.name, json.loads(found.json)) == ("hosted", "mcp_toolset", tool)

@@ -28,7 +28,7 @@ from dragoman.wire.turns import (
 _DATA_URL = b"data:"
 
 
-class Function(msgspec.Struct):
+class Function(msgspec.Struct, gc=False):
     name: str = ""
     arguments: msgspec.Raw = ABSENT
     description: msgspec.Raw = ABSENT
@@ -53,14 +53,14 @@ class Custom(msgspec.Struct):
     format: CustomFormat | None = None
 
 
-class ToolCall(msgspec.Struct):
+class ToolCall(msgspec.Struct, gc=False):
     id: str = ""
     type: str | None = None
     function: Function | None = None
     custom: Custom | None = None
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     role: str
     content: msgspec.Raw = ABSENT
     name: str | None = None
@@ -83,7 +83,7 @@ class _FileBody(msgspec.Struct):
     filename: msgspec.Raw = ABSENT
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
     type: str
     text: msgspec.Raw = ABSENT
     refusal: msgspec.Raw = ABSENT
@@ -213,11 +213,11 @@ def _assistant(message: Message) -> Assistant:
 
 
 def _call(call: ToolCall) -> Call:
-    if call.custom is not None:
+    if call.custom is not None and call.custom.name:
         text = text_of(call.custom.input) or b""
         return Call(original_id(call.id), call.custom.name, kind="freeform", arguments=text)
     if call.function is None or not call.function.name:
-        raise BadRequest("A tool call needs a function with a name")
+        raise BadRequest("A tool call needs a function, or a custom tool, with a name")
     return Call(original_id(call.id), call.function.name, arguments=_arguments(call.function))
 
 

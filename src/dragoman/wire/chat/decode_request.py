@@ -121,7 +121,7 @@ def decode(body: bytes) -> Request:
         tool_choice=_choice(fields.tool_choice if fields.tool_choice is not None else fields.function_call),
         parallel_calls=fields.parallel_tool_calls,
         thinking=_thinking(fields),
-        max_output_tokens=fields.max_completion_tokens or fields.max_tokens,
+        max_output_tokens=_ceiling(fields.max_completion_tokens or fields.max_tokens),
         sampling=_sampling(fields),
         stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
         format=_format(fields.response_format),
@@ -132,6 +132,11 @@ def decode(body: bytes) -> Request:
         service_tier=fields.service_tier,
         body=body,
     )
+
+
+def _ceiling(wanted: int | None) -> int | None:
+    """The output ceiling; clients of local servers say that there is none by -1."""
+    return wanted if wanted is not None and wanted > 0 else None
 
 
 def _sampling(fields: _Body) -> dict[str, RawJson]:

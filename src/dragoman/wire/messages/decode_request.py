@@ -9,7 +9,7 @@ with `defer_loading` even after its tool search has found it; only a `tool_refer
 from __future__ import annotations
 
 import re
-from typing import cast, get_args
+from typing import Annotated, cast, get_args
 
 import msgspec
 
@@ -33,7 +33,7 @@ _FOUND_TOOL = re.compile(rb'"tool_name"\s*:\s*"([^"\\]+)"')
 
 
 class _Tool(msgspec.Struct):
-    name: str
+    name: str = ""
     type: str | None = None
     description: msgspec.Raw = ABSENT
     input_schema: msgspec.Raw = ABSENT
@@ -76,7 +76,7 @@ class _Body(msgspec.Struct):
     model: str
     messages: list[Message]
     system: msgspec.Raw = ABSENT
-    max_tokens: int | None = None
+    max_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
     stream: bool | None = None
     tools: list[msgspec.Raw] | None = None
     tool_choice: _Choice | None = None
@@ -194,6 +194,9 @@ def _found_tools(body: bytes) -> frozenset[str]:
 
 def _tools(values: list[msgspec.Raw], body: bytes) -> tuple[Tool, ...]:
     tools = [read(_tool, value, f"$.tools[{i}]") for i, value in enumerate(values)]
+    for i, tool in enumerate(tools):
+        if not tool.name and tool.type in (None, "custom"):
+            raise BadRequest("A tool needs a name", path=f"$.tools[{i}].name")
     found = _found_tools(body) if any(tool.defer_loading for tool in tools) else frozenset[str]()
     return tuple(_tool_of(tool, value, found) for tool, value in zip(tools, values, strict=True))
 
@@ -202,7 +205,7 @@ def _tool_of(tool: _Tool, value: msgspec.Raw, found: frozenset[str]) -> Tool:
     if tool.type is not None and tool.type != "custom":
         return Tool(
             kind="hosted",
-            name=tool.name,
+            name=tool.name or tool.type,
             type=tool.type,
             json=bytes(value),
             cache_control=json_of(tool.cache_control),

@@ -13,7 +13,7 @@ import msgspec
 
 from dragoman.wire import envelope
 from dragoman.wire.errors import BadRequest
-from dragoman.wire.reading import ABSENT, is_list, is_set, json_of, kind_of, need_text, outward, read, text_of
+from dragoman.wire.reading import ABSENT, is_set, json_of, kind_of, need_text, outward, read, text_of
 from dragoman.wire.responses import compaction
 from dragoman.wire.responses.decode_tools import LOCAL_SHELL, TOOL_SEARCH, tools_of
 from dragoman.wire.tools import flat_name, safe_name
@@ -28,6 +28,7 @@ from dragoman.wire.turns import (
     Image,
     Note,
     Part,
+    RawJson,
     RawText,
     Reasoning,
     Result,
@@ -44,7 +45,7 @@ _TEXTS = frozenset({"input_text", "output_text", "text", "summary_text", "reason
 AUDIO_OMITTED = b"[audio omitted: it cannot be passed on]"
 
 
-class Item(msgspec.Struct):
+class Item(msgspec.Struct, gc=False):
     """An entry of `input`, with the fields of all kinds that are acted on."""
 
     type: str = "message"
@@ -64,7 +65,7 @@ class Item(msgspec.Struct):
     execution: str | None = None
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
     type: str
     text: msgspec.Raw = ABSENT
     refusal: msgspec.Raw = ABSENT
@@ -149,10 +150,12 @@ class _Reader:
         match item.type:
             case "function_call" | "custom_tool_call":
                 self._say(_call(item))
-            case kind if kind in _CALL_OUTPUTS and item.execution != "server":
-                self._result(item, place, _CALL_OUTPUTS[kind])
+            case "function_call_output":
+                self._result(item, place, "function")
             case "message" | "":
                 self._message(item)
+            case kind if kind in _CALL_OUTPUTS and item.execution != "server":
+                self._result(item, place, _CALL_OUTPUTS[kind])
             case "reasoning":
                 self._say(_reasoning(item))
             case "local_shell_call":
@@ -205,12 +208,12 @@ class _Reader:
     def _message(self, item: Item) -> None:
         parts = _content(item.content, "$.content")
         match item.role:
-            case "user":
-                self._user(parts)
             case "assistant":
                 if said := [part for part in parts if isinstance(part, Text)]:
                     self._end_user()
                     self._said += said
+            case "user":
+                self._user(parts)
             case "developer" | "system":
                 self._end_assistant()
                 self._end_user()
@@ -230,12 +233,11 @@ class _Reader:
             json = self._json(place)
         else:
             parts, is_error = _output_parts(item.output)
-        self._end_assistant()
-        if self._parts:
+        if self._said:
+            self._end_assistant()
+        elif self._parts:
             self._end_user()
-        self._results.append(
-            Result(call_id=call_id, parts=parts, is_error=is_error, kind=kind, name=item.name, json=json)
-        )
+        self._results.append(Result(call_id, parts, is_error, kind, item.name, json))
 
     def _found_tools(self, item: Item) -> tuple[Part, ...]:
         """What a tool search found becomes callable; the model is told the names."""
@@ -293,31 +295,35 @@ def _call(item: Item) -> Call:
         raise BadRequest("A tool call needs a name", path="$.name")
     freeform = item.type == "custom_tool_call"
     value = item.input if freeform else item.arguments
-    text = text_of(value)
+    if freeform and kind_of(value) == "object":
+        raise BadRequest("Expected `str`, got `object`", path="$.input")
+    text, json = _arguments(value, "$.input" if freeform else "$.arguments")
     return Call(
         id=call_id,
         name=item.name,
         namespace=item.namespace,
         kind="freeform" if freeform else "function",
-        arguments=text if text is not None else b"",
-        arguments_json=json_of(value) if text is None else None,
+        arguments=text,
+        arguments_json=json,
         item_id=item.id,
     )
+
+
+def _arguments(value: msgspec.Raw, path: str) -> tuple[RawText, RawJson | None]:
+    """The text of a call's arguments, or the object some clients send instead."""
+    if (text := text_of(value)) is not None:
+        return text, None
+    if kind_of(value) not in ("nothing", "null", "object"):
+        raise BadRequest(f"Expected `str`, got `{kind_of(value)}`", path=path)
+    return b"", json_of(value)
 
 
 def _built_in(item: Item, kind: CallKind, name: str, value: msgspec.Raw) -> Call:
     call_id = item.call_id or item.id
     if not call_id:
         raise BadRequest("A tool call needs an id", path="$.call_id")
-    text = text_of(value)
-    return Call(
-        id=call_id,
-        name=name,
-        kind=kind,
-        arguments=text if text is not None else b"",
-        arguments_json=json_of(value) if text is None else None,
-        item_id=item.id,
-    )
+    text, json = _arguments(value, "$.action" if kind == "local_shell" else "$.arguments")
+    return Call(id=call_id, name=name, kind=kind, arguments=text, arguments_json=json, item_id=item.id)
 
 
 def _output_parts(value: msgspec.Raw) -> tuple[tuple[Part, ...], bool]:
@@ -346,25 +352,30 @@ def _as_text(value: msgspec.Raw) -> RawText:
 
 
 def _content(value: msgspec.Raw, path: str) -> list[Part]:
-    if not is_list(value):
+    try:
+        parts = _parts.decode(value)
+    except (ValueError, RecursionError):
+        # A list is what nearly all content is; looking first what it is costs as much as reading it.
         if (text := text_of(value)) is not None:
             return [Text(text)]
-        if not is_set(value):
-            return []
+        parts = read(_parts, value, path) if is_set(value) else []
     out: list[Part] = []
-    for i, part in enumerate(read(_parts, value, path)):
+    for part in parts:
+        if part.type in _TEXTS and (text := text_of(part.text)) is not None:
+            out.append(Text(text))
+            continue
         try:
-            if part.type in _TEXTS:
-                out.append(Text(need_text(part.text, "$.text")))
-            elif (found := _part(part)) is not None:
+            if (found := _part(part)) is not None:
                 out.append(found)
         except BadRequest as error:
-            raise outward(error, f"{path}[{i}]") from error
+            raise outward(error, f"{path}[{parts.index(part)}]") from error
     return out
 
 
 def _part(part: _Part) -> Part | None:
     match part.type:
+        case kind if kind in _TEXTS:
+            return Text(need_text(part.text, "$.text"))
         case "refusal":
             return Text(need_text(part.refusal, "$.refusal"))
         case "input_image" | "image_url" | "computer_screenshot":

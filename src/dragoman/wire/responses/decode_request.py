@@ -7,7 +7,7 @@ tools may stand in an `additional_tools` item or arrive by a `tool_search_output
 
 from __future__ import annotations
 
-from typing import cast, get_args
+from typing import Annotated, cast, get_args
 
 import msgspec
 
@@ -61,7 +61,7 @@ class _Body(msgspec.Struct):
     tool_choice: msgspec.Raw = ABSENT
     parallel_tool_calls: bool | None = None
     reasoning: _Reasoning | None = None
-    max_output_tokens: int | None = None
+    max_output_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
     stream: bool | None = None
     text: _TextConfig | None = None
     temperature: msgspec.Raw = ABSENT
