@@ -159,16 +159,12 @@ def _cells(group: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _cost(group: dict[str, Any]) -> str:
-    """Money, and what has none: never a zero for what is not known."""
-    parts = []
-    if group["cost_usd"] is not None:
-        cost = group["cost_usd"]
-        parts.append(f"${cost:,.2f}" if cost >= 1 or cost == 0 else f"${cost:.4f}")
-    if group["plan"]:
-        parts.append("plan")
-    if group["unpriced"]:
-        parts.append("unpriced" if not parts else f"{group['unpriced']} unpriced")
-    return " + ".join(parts)
+    """Money, and a sign where some of it is not known: never a zero for that."""
+    cost = group["cost_usd"]
+    if cost is not None:
+        more = " +" if group["plan"] or group["unpriced"] else ""
+        return (f"${cost:,.2f}" if cost >= 1 or cost == 0 else f"${cost:.4f}") + more
+    return " +".join(word for word, there in (("plan", group["plan"]), ("?", group["unpriced"])) if there)
 
 
 def _remarks(found: dict[str, Any]) -> list[str]:
@@ -178,8 +174,12 @@ def _remarks(found: dict[str, Any]) -> list[str]:
         lines.append(f"{total['estimated']} requests: tokens estimated, the provider did not report them")
     if silent:
         lines.append(f"{silent} requests: nothing known of their tokens (refused, failed or cancelled)")
+    if total["plan"]:
+        lines.append(
+            f"{total['plan']} requests: a plan pays for them; dragoman quota shows what is left of it"
+        )
     if total["unpriced"]:
-        lines.append(f"{total['unpriced']} requests have no known price; give one in \\[models.NAME] price")
+        lines.append(f"{total['unpriced']} requests: price not known; give one in \\[models.NAME] price")
     if found["lost_requests"]:
         lines.append(f"{found['lost_requests']} requests are missing here: the disk was full")
     return lines

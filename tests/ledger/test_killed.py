@@ -1,0 +1,257 @@
+"""`kill -9` takes no row away and gives none twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from dragoman.gateway import spool as spool_module
+from dragoman.gateway.spool import Spool
+from dragoman.ledger.intake import take_in
+from dragoman.ledger.tables import FILES, ROWS, prepare
+
+# Loads everything once, then makes a child for each line it reads; a child takes rows in until it is killed.
+_NURSERY = """
+import os, signal, sys, time
+from pathlib import Path
+from sqlalchemy.engine import make_url
+from dragoman.errors import DragomanError
+from dragoman.ledger import intake
+from dragoman.store.database import Database
+intake._PIECE_BYTES = 1500
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+for line in sys.stdin:
+    if (pid := os.fork()) == 0:
+        taking = intake.Intake(Database(make_url(sys.argv[1])), Path(sys.argv[2]))
+        while True:
+            try:
+                taking.take_in()
+            except DragomanError:
+                pass
+            time.sleep(0.001)
+    print(pid, flush=True)
+"""
+
+
+def test_whoever_takes_rows_in_may_be_killed_at_any_moment(database, spool, row, monkeypatch):
+    monkeypatch.setattr(spool_module, "MAX_FILE_BYTES", 6000)
+    prepare(database)
+    chance = random.Random(99)
+    address = database.address.render_as_string(hide_password=False)
+    nursery = subprocess.Popen(
+        [sys.executable, "-c", _NURSERY, address, str(spool)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert nursery.stdin is not None
+    assert nursery.stdout is not None
+    orders, answers = nursery.stdin, nursery.stdout
+    kills = written = 0
+
+    async def run() -> None:
+        nonlocal kills, written
+        gateways = [Spool(spool, wall=time.time) for _ in range(2)]
+        for _ in range(40):
+            orders.write("go\n")
+            orders.flush()
+            child = int(answers.readline())
+            end = time.monotonic() + chance.uniform(0.005, 0.06)
+            while time.monotonic() < end:
+                for gateway in gateways:
+                    for _ in range(chance.randrange(4)):
+                        gateway.append(row(written, session=f"s{written % 7}"))
+                        written += 1
+                    gateway.flush()
+                time.sleep(0.002)
+            os.kill(child, signal.SIGKILL)
+            kills += 1
+        for gateway in gateways:
+            gateway.close()
+
+    try:
+        asyncio.run(run())
+    finally:
+        orders.close()
+        nursery.wait(10)
+        answers.close()
+    deadline = time.monotonic() + 20
+    while list(spool.iterdir()) and time.monotonic() < deadline:
+        with contextlib.suppress(Exception):
+            take_in(database, spool)
+    with database.read() as connection:
+        ids = list(connection.execute(select(ROWS.c.id).order_by(ROWS.c.id)).scalars())
+        noted = connection.execute(select(func.count()).select_from(FILES)).scalar_one()
+    assert ids == [f"req-{number:06d}" for number in range(written)]
+    assert written > 500
+    assert kills == 40
+    # A note of a file that is gone is all a kill may leave behind, and only a few times.
+    assert noted <= kills
+    assert list(spool.iterdir()) == []
+
+
+class _Provider(BaseHTTPRequestHandler):
+    """A Chat endpoint that counts: every answer is one token more than the one before."""
+
+    protocol_version = "HTTP/1.1"
+    lock = threading.Lock()
+    answers = 0
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        with _Provider.lock:
+            _Provider.answers += 1
+            number = _Provider.answers
+        choice = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": number, "completion_tokens": 1, "total_tokens": number + 1}
+        body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        data = json.dumps({**body, "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        return
+
+
+class _Daemon:
+    """A real daemon in a home of its own."""
+
+    def __init__(self, root: Path, provider: int) -> None:
+        self.home = root / "d"
+        self.home.mkdir()
+        (self.home / "dragoman.toml").write_text(
+            "[gateway]\nport = 0\n[providers.mock]\n"
+            f'wires.chat = "http://127.0.0.1:{provider}/v1"\n[models.m]\nprovider = "mock"\n'
+            "price = { input = 1.0, output = 1.0 }\n"
+        )
+        env = {"HOME": str(root), "PATH": os.environ["PATH"], "DRAGOMAN_HOME": str(self.home)}
+        self.process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("dragoman")), "serve"],
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("listening on http://"), line
+        self.port = int(line.rsplit(":", 1)[1])
+        self.data = (self.home / "state" / "data.token").read_text().strip()
+
+    def ask(self, count: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+        for _ in range(count):
+            connection.request(
+                "POST",
+                "/v1/chat/completions",
+                body,
+                {"authorization": f"Bearer {self.data}", "content-type": "application/json"},
+            )
+            answer = connection.getresponse()
+            answer.read()
+            assert answer.status == 200
+        connection.close()
+
+    def usage(self) -> dict[str, Any]:
+        secret = (self.home / "state" / "control.token").read_text().strip()
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", "/api/v1/usage", headers={"authorization": f"Bearer {secret}"})
+        answer = connection.getresponse()
+        said = json.loads(answer.read())
+        connection.close()
+        assert answer.status == 200, said
+        return said
+
+    def child(self, role: str, *, other_than: int | None = None) -> int:
+        """The process of a role, waited for."""
+        deadline = time.monotonic() + 20
+        note: dict[str, Any] = {}
+        while time.monotonic() < deadline:
+            note = json.loads((self.home / "run" / "daemon.json").read_text())
+            for child in note["children"]:
+                if child["role"] == role and child["pid"] != other_than and child["state"] == "ready":
+                    return child["pid"]
+            time.sleep(0.02)
+        raise AssertionError(f"no {role}: {note}")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(30)
+        finally:
+            assert self.process.stdout is not None
+            self.process.stdout.close()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[_Daemon]:
+    """A daemon whose one provider counts."""
+    _Provider.answers = 0
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Provider)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    running = _Daemon(tmp_path, server.server_address[1])
+    yield running
+    running.stop()
+    server.shutdown()
+    server.server_close()
+
+
+def _expected(count: int) -> tuple[int, int]:
+    return count, count * (count + 1) // 2
+
+
+def _counted(usage: dict[str, Any]) -> tuple[int, int]:
+    return usage["total"]["requests"], usage["total"]["input_tokens"]
+
+
+def test_a_daemon_whose_control_is_killed_again_and_again_loses_no_row(daemon: _Daemon) -> None:
+    chance = random.Random(7)
+    daemon.ask(3)
+    daemon.usage()
+    for _ in range(2):
+        asking = threading.Thread(target=daemon.ask, args=(60,))
+        asking.start()
+        control = daemon.child("control")
+        time.sleep(chance.uniform(0.0, 0.4))
+        os.kill(control, signal.SIGKILL)
+        asking.join(30)
+        daemon.usage()  # starts another
+    time.sleep(spool_module.FLUSH_AFTER_S + 0.1)
+    assert _counted(daemon.usage()) == _expected(123)
+    usage = daemon.usage()["total"]
+    assert usage["cost_usd"] == pytest.approx((usage["input_tokens"] + usage["output_tokens"]) / 1e6)
+
+
+def test_a_gateway_that_is_killed_loses_the_last_second_at_most_and_a_clean_stop_loses_nothing(
+    daemon: _Daemon,
+) -> None:
+    daemon.ask(50)
+    time.sleep(1.0)
+    gateway = daemon.child("gateway")
+    os.kill(gateway, signal.SIGKILL)
+    daemon.child("gateway", other_than=gateway)
+    daemon.ask(50)
+    spool = daemon.home / "state" / "spool"
+    daemon.stop()  # at once: what waits is written by a gateway that ends in order
+    left = b"".join(file.read_bytes() for file in spool.glob("*.jsonl"))
+    ids = {json.loads(line)["id"] for line in left.splitlines()}
+    assert len(ids) == 100
