@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from dragoman.workers.base import Denied, Notice, Retrying, Said, Started, ToolAnswered, ToolCalled
+from dragoman.workers.base import Denied, Notice, Retrying, Said, Spawned, Started, ToolAnswered, ToolCalled
 
 if TYPE_CHECKING:
     from tests.workers.conftest import MessagesServer, Play, Stage
@@ -79,7 +79,7 @@ def test_a_task_is_read_edited_tested_and_reported(
     assert answers(play) == [True] * 4
     assert "a + b" in (cwd / "calc.py").read_text()
     assert [event.tool for event in play.told(ToolCalled)] == ["Read", "Edit", "Bash", "Bash"]
-    assert isinstance(play.events[0], Started)
+    assert [type(event) for event in play.events[:2]] == [Spawned, Started]
     assert isinstance(play.events[-1], Said)
     assert play.outcome.permission_denials == ()
     usage = play.outcome.usage["glm-5.2"]

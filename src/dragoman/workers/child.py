@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from dragoman.process.identity import ProcessIdentity, identify
+from dragoman.process.identity import ProcessIdentity, identify, is_alive
 from dragoman.process.spawn import SpawnFailed, SpawnPlan
 from dragoman.process.tree import Marker, end_tree
 from dragoman.workers.lines import LINE_LIMIT_BYTES, DroppedLine, LineSplitter, Tail
 
 _CHUNK_BYTES = 64 * 1024
+_LOOK_EVERY_S = 0.05
 
 # Answers we owe a child that does not read them; beyond this it gets none.
 _UNREAD_LIMIT_BYTES = 1024 * 1024
@@ -184,12 +185,12 @@ class _Run:
         ]
         survivors = 0
         try:
-            ending = await self._until_over(process, output, exited, stopping, completed, timeout_s)
+            ending = await self._until_over(process, identity, output, exited, stopping, completed, timeout_s)
             if ending != "own":
                 await self._ask_to_end(process, output, exited, completed)
-            elif not exited.done():
+            elif process.returncode is None:
                 await _first_of([exited], self._patience.exit_s)
-            self._ended_by_us = not exited.done()
+            self._ended_by_us = process.returncode is None
             grace_s = self._patience.term_s if self._ended_by_us else self._patience.orphans_s
             survivors = await self._end_everything(identity, grace_s)
             # With everything dead both pipes are at their end; a survivor may hold them open.
@@ -265,6 +266,7 @@ class _Run:
     async def _until_over(
         self,
         process: aio_subprocess.Process,
+        identity: ProcessIdentity | None,
         output: asyncio.Task[None],
         exited: asyncio.Task[int],
         stopping: asyncio.Task[Literal[True]],
@@ -281,7 +283,10 @@ class _Run:
             await _first_of([output, exited], self._patience.exit_s, all_of_them=True)
             return "own"
         _close_input(process)
-        await _first_of([output, exited, stopping], self._patience.linger_s)
+        # asyncio calls a process gone only when its pipes are closed, and a process it left may hold them.
+        gone = asyncio.create_task(_until_gone(identity))
+        await _first_of([output, exited, stopping, gone], self._patience.linger_s)
+        gone.cancel()
         return "own"
 
     async def _ask_to_end(
@@ -316,6 +321,11 @@ class _Run:
         )
         # A cancellation on the way must not leave the sweep half done.
         return len((await asyncio.shield(ended)).left)
+
+
+async def _until_gone(identity: ProcessIdentity | None) -> None:
+    while identity is not None and is_alive(identity):  # noqa: ASYNC110 - its end has no event
+        await asyncio.sleep(_LOOK_EVERY_S)
 
 
 def _close_input(process: aio_subprocess.Process) -> None:
