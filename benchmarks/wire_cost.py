@@ -162,7 +162,8 @@ def large_request(client: Wire) -> bytes:
 
 
 def _exchange(client: Wire, call_id: str, arguments: object, result: str) -> list[dict[str, Any]]:
-    text = json.dumps(arguments)
+    """A call and its result; `arguments` is an object, or the text of one where the wire has texts."""
+    text = arguments if isinstance(arguments, str) or client == "messages" else json.dumps(arguments)
     match client:
         case "responses":
             said = {
@@ -192,14 +193,17 @@ def plain_request(client: Wire, upstream: Wire, body: bytes) -> bytes:
     data = json.loads(body)
     out: list[dict[str, Any]] = []
     for call_id, arguments, result in _calls_of(client, data):
-        out += _exchange(upstream, call_id, json.loads(arguments), result)
+        if isinstance(arguments, str):
+            parsed = json.loads(arguments)
+            arguments = parsed if upstream == "messages" else arguments
+        out += _exchange(upstream, call_id, arguments, result)
     key = "input" if upstream == "responses" else "messages"
     return json.dumps({"model": "up", "stream": True, key: out, "tools": data["tools"]}).encode()
 
 
-def _calls_of(client: Wire, data: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def _calls_of(client: Wire, data: dict[str, Any]) -> Iterator[tuple[str, Any, str]]:
     entries = data["input"] if client == "responses" else data["messages"]
-    call_id, arguments = "", ""
+    call_id, arguments = "", None
     for entry in entries:
         if client == "responses":
             if entry["type"] == "function_call":
@@ -214,7 +218,7 @@ def _calls_of(client: Wire, data: dict[str, Any]) -> Iterator[tuple[str, str, st
                 yield call_id, arguments, entry["content"]
         elif entry["role"] == "assistant":
             use = entry["content"][1]
-            call_id, arguments = use["id"], json.dumps(use["input"])
+            call_id, arguments = use["id"], use["input"]
         else:
             yield call_id, arguments, entry["content"][0]["content"]
 

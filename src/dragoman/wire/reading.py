@@ -63,7 +63,8 @@ def read(decoder: msgspec.json.Decoder[T], value: bytes | msgspec.Raw, path: str
         raise BadRequest("The body is nested too deeply", path=path) from error
 
 
-_LARGE = 4_000  # from here on a second copy costs more than a view
+_LARGE = 12_000  # from here on a second copy costs more than a view
+_spelled = msgspec.json.Encoder().encode  # half the price of `bytes(...)`
 
 
 def outward(error: BadRequest, path: str) -> BadRequest:
@@ -81,11 +82,6 @@ def is_set(value: msgspec.Raw) -> bool:
     return value is not ABSENT and len(value) > 0 and (len(value) != 4 or bytes(value) != b"null")
 
 
-def is_list(value: msgspec.Raw) -> bool:
-    """Whether a value is a JSON array."""
-    return len(value) > 0 and memoryview(value)[0] == 91
-
-
 def text_of(value: msgspec.Raw) -> RawText | None:
     """The content of a JSON string, None for anything else."""
     if value is ABSENT:
@@ -93,7 +89,7 @@ def text_of(value: msgspec.Raw) -> RawText | None:
     if len(value) > _LARGE:
         view = memoryview(value)
         return view[1:-1].tobytes() if view[0] == 34 else None
-    whole = bytes(value)
+    whole = _spelled(value)
     return whole[1:-1] if whole[:1] == b'"' else None
 
 

@@ -45,7 +45,7 @@ def quoted(text: RawText) -> msgspec.Raw:
     return msgspec.Raw(b"".join((b'"', text, b'"')))
 
 
-class _Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class _Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Attributes:
     cache_control: a Messages cache mark on this block, as it was spelled.
     """
@@ -156,7 +156,7 @@ class Result(_Block, frozen=True):
     """For `tool_search`: the whole item as it was spelled."""
 
 
-class User(msgspec.Struct, frozen=True):
+class User(msgspec.Struct, frozen=True, gc=False):
     """Results first, then what the user said."""
 
     results: tuple[Result, ...] = ()
@@ -166,11 +166,11 @@ class User(msgspec.Struct, frozen=True):
 AssistantPart: TypeAlias = Text | Reasoning | Call | Hosted
 
 
-class Assistant(msgspec.Struct, frozen=True):
+class Assistant(msgspec.Struct, frozen=True, gc=False):
     parts: tuple[AssistantPart, ...] = ()
 
 
-class Note(msgspec.Struct, frozen=True):
+class Note(msgspec.Struct, frozen=True, gc=False):
     """A system or developer message in the middle of a conversation; its place is kept."""
 
     parts: tuple[Text, ...] = ()

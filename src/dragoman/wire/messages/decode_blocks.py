@@ -31,7 +31,7 @@ from dragoman.wire.turns import (
 GAP = b"\\n\\n"
 
 
-class Block(msgspec.Struct):
+class Block(msgspec.Struct, gc=False):
     """A content block of any kind, with the fields that are acted on."""
 
     type: str
@@ -51,7 +51,7 @@ class Block(msgspec.Struct):
     tool_name: str = ""
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     """One message; a content string is decoded, blocks keep their texts raw."""
 
     role: str

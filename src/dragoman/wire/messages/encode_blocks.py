@@ -35,6 +35,7 @@ from dragoman.wire.writing import Fields, Pieces, put_list, to_json
 EPHEMERAL = b'{"type":"ephemeral"}'
 GAP = b"\\n\\n"
 
+_HEADS = {role: b'{"role":"%b","content":[' % role for role in (b"user", b"assistant", b"system")}
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -74,7 +75,7 @@ def messages_of(
 
 
 def _message(role: bytes, blocks: list[Pieces]) -> Pieces:
-    out = [b'{"role":"%b","content":[' % role]
+    out = [_HEADS[role]]
     put_list(out, blocks)
     out.append(b"]}")
     return out
@@ -94,6 +95,8 @@ def _end(cache_control: RawJson | None) -> bytes:
 
 
 def _text(text: RawText, cache_control: RawJson | None = None) -> Pieces:
+    if cache_control is None:
+        return b'{"type":"text","text":"', text, b'"}'
     return b'{"type":"text","text":"', text, b'"', _end(cache_control)
 
 
@@ -116,11 +119,13 @@ def _user(turn: User) -> list[Pieces]:
 
 
 def _result(result: Result) -> Pieces:
-    out = [b'{"type":"tool_result","tool_use_id":"%b"' % strict_id(result.call_id).encode()]
+    head = b'{"type":"tool_result","tool_use_id":"%b"' % strict_id(result.call_id).encode()
     parts = _spoken(result.parts)
     if len(parts) == 1 and isinstance(only := parts[0], Text):
-        out += (b',"content":"', only.text, b'"')
-    elif parts:
+        failed = b',"is_error":true' if result.is_error else b""
+        return head, b',"content":"', only.text, b'"', failed, _end(result.cache_control)
+    out = [head]
+    if parts:
         out.append(b',"content":[')
         put_list(out, map(_part, parts))
         out.append(b"]")
@@ -133,7 +138,7 @@ def _result(result: Result) -> Pieces:
 def _spoken(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """The parts that say something."""
     for part in parts:
-        if isinstance(part, Text) and _is_blank(part.text):
+        if isinstance(part, Text) and not part.text[:1].isalnum() and _is_blank(part.text):
             return tuple(part for part in parts if not (isinstance(part, Text) and _is_blank(part.text)))
     return parts
 
