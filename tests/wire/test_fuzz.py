@@ -136,15 +136,15 @@ class Memory:
         return None
 
 
-def run_stream(wire: Wire, stream: bytes, rng: random.Random) -> list[Event]:
+def run_stream(wire: Wire, stream: bytes, rng: random.Random, dialect: Dialect = DIALECT) -> list[Event]:
     """Everything the gateway does with an upstream stream."""
     recall: Recall = Memory()
-    decoder = translate.stream_decoder(wire, dialect=DIALECT, tools=TOOLS, id_seed="s", recall=recall)
+    decoder = translate.stream_decoder(wire, dialect=dialect, tools=TOOLS, id_seed="s", recall=recall)
     client = rng.choice(WIRES)
     encoder = translate.stream_encoder(
         client, request=Request(wire=client, model="m"), tools=TOOLS, response_id="r", created_at=1
     )
-    meter = UsageMeter(wire, dialect=DIALECT)
+    meter = UsageMeter(wire, dialect=dialect)
     rewriter = ModelRewriter(wire, "m")
     events: list[Event] = []
     for piece in pieces(stream, rng):

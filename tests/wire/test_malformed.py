@@ -102,7 +102,7 @@ SOUND: dict[Wire, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-JUDGES = {
+JUDGES: dict[Wire, Any] = {
     "chat": check_chat_request,
     "messages": check_messages_request,
     "responses": check_responses_request,
