@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from dragoman.wire.attachments import file_text, file_url, image_url
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.ids import strict_id
 from dragoman.wire.tools import ToolTable, legal_arguments
@@ -109,7 +110,7 @@ def _part(part: Part) -> Fields:
         case Text():
             return {"type": "text", "text": quoted(part.text)}
         case Image():
-            image: Fields = {"url": quoted(_image_url(part))}
+            image: Fields = {"url": quoted(image_url(part))}
             if part.detail is not None:
                 image["detail"] = part.detail
             return {"type": "image_url", "image_url": image}
@@ -117,25 +118,17 @@ def _part(part: Part) -> Fields:
             return _file(part)
 
 
-def _image_url(part: Image) -> RawText:
-    if part.data is None:
-        return part.url or b""
-    return b"data:" + raw(part.media_type or "image/png") + b";base64," + part.data
-
-
 def _file(part: File) -> Fields:
-    if part.text is not None:
-        head = b"[document " + part.filename + b"]" + GAP if part.filename else b""
-        return {"type": "text", "text": quoted(head + part.text)}
+    if (text := file_text(part)) is not None:
+        return {"type": "text", "text": quoted(text)}
     if part.data is None and part.file_id is None:
         return {"type": "text", "text": quoted(b"[document: " + (part.url or b"unknown") + b"]")}
     file: Fields = {}
     if part.file_id is not None:
         file["file_id"] = part.file_id
     if part.data is not None:
-        kind = raw(part.media_type or "application/pdf")
         file["filename"] = quoted(part.filename or b"document.pdf")
-        file["file_data"] = quoted(b"data:" + kind + b";base64," + part.data)
+        file["file_data"] = quoted(file_url(part))
     return {"type": "file", "file": file}
 
 

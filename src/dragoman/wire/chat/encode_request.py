@@ -12,12 +12,11 @@ import msgspec
 
 from dragoman.wire.chat.encode_messages import GAP, messages_of
 from dragoman.wire.dialect import Dialect, Limits
-from dragoman.wire.errors import BadRequest
 from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
 from dragoman.wire.thinking import ThinkingPlan, plan_thinking
+from dragoman.wire.tool_offer import accepted_choices, description_of
 from dragoman.wire.tools import ToolEntry, ToolTable
 from dragoman.wire.turns import (
-    ChoiceMode,
     RawText,
     Request,
     ToolChoice,
@@ -143,34 +142,18 @@ def _put_tools(
     plan: ThinkingPlan,
     shims: dict[str, None],
 ) -> None:
-    if tools.refused:
-        shims["hosted tools left out"] = None
-    choice = request.tool_choice
-    if not tools:
-        if choice is not None and choice.mode in ("required", "named") and tools.refused:
-            names = ", ".join(tool.name for tool in tools.refused)
-            raise BadRequest(
-                f"This provider does not run the tool {names}",
-                path="$.tool_choice",
-                hint="choose a provider that runs it, or leave the tool out",
-            )
-        return
-    allowed = dialect.tool_choices
-    if plan.active and dialect.tool_choices_thinking is not None:
-        allowed = dialect.tool_choices_thinking
-    mode: ChoiceMode | None = choice.mode if choice is not None else None
-    if mode == "none" and "none" not in allowed:
-        shims["tools left out for tool choice none"] = None
+    accepted = accepted_choices(request, tools, dialect, plan, shims)
+    if accepted is None:
         return
     body["tools"] = [_declaration(entry, dialect) for entry in tools.entries]
-    if choice is not None:
-        if mode in allowed:
+    if (choice := request.tool_choice) is not None:
+        if choice.mode in accepted:
             body["tool_choice"] = _choice(choice, tools)
         else:
-            shims[f"tool choice {mode} lowered to auto"] = None
-            if mode == "named" and "required" in allowed:
+            shims[f"tool choice {choice.mode} lowered to auto"] = None
+            if choice.mode == "named" and "required" in accepted:
                 body["tool_choice"] = "required"
-            elif "auto" in allowed:
+            elif "auto" in accepted:
                 body["tool_choice"] = "auto"
     if request.parallel_calls is not None and "parallel_tool_calls" in dialect.params:
         body["parallel_tool_calls"] = request.parallel_calls
@@ -190,16 +173,8 @@ def _declaration(entry: ToolEntry, dialect: Dialect) -> Any:
     if tool.kind == "hosted":
         return msgspec.Raw(tool.json)
     function: Fields = {"name": entry.upstream_name}
-    description = tool.description or b""
-    if entry.wrapped:
-        if tool.grammar is not None:
-            description += (GAP if description else b"") + (
-                b"The input must follow this " + raw(tool.grammar.syntax) + b" grammar:\\n"
-            )
-            description += tool.grammar.definition
-        schema = FREEFORM_SCHEMA
-    else:
-        schema = object_schema(tool.schema, open_root=dialect.open_schemas)
+    description = description_of(entry)
+    schema = FREEFORM_SCHEMA if entry.wrapped else object_schema(tool.schema, open_root=dialect.open_schemas)
     if description:
         function["description"] = quoted(description)
     function["parameters"] = msgspec.Raw(schema)

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from dragoman.wire.dialect import Dialect, Limits
-from dragoman.wire.errors import BadRequest
 from dragoman.wire.messages.encode_blocks import EPHEMERAL, GAP, messages_of, thinking_block
 from dragoman.wire.repair import has_calls
 from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
 from dragoman.wire.thinking import ThinkingPlan, plan_thinking
+from dragoman.wire.tool_offer import accepted_choices, description_of
 from dragoman.wire.tools import ToolEntry, ToolTable
 from dragoman.wire.turns import Assistant, RawJson, Reasoning, Request, Text, Turn, User, quoted, raw
 from dragoman.wire.writing import Fields, body_of
@@ -158,27 +158,13 @@ def _put_tools(
     plan: ThinkingPlan,
     shims: dict[str, None],
 ) -> None:
-    choice = request.tool_choice
-    if tools.refused:
-        shims["hosted tools left out"] = None
-    if not tools:
-        if choice is not None and choice.mode in ("required", "named") and tools.refused:
-            names = ", ".join(tool.name for tool in tools.refused)
-            raise BadRequest(
-                f"This provider does not run the tool {names}",
-                path="$.tool_choice",
-                hint="choose a provider that runs it, or leave the tool out",
-            )
-        return
-    allowed = dialect.tool_choices
-    if plan.active and dialect.tool_choices_thinking is not None:
-        allowed = dialect.tool_choices_thinking
-    mode = choice.mode if choice is not None else "auto"
-    if mode == "none" and "none" not in allowed:
-        shims["tools left out for tool choice none"] = None
+    accepted = accepted_choices(request, tools, dialect, plan, shims)
+    if accepted is None:
         return
     body["tools"] = [_declaration(entry) for entry in tools.entries]
-    if mode not in allowed:
+    choice = request.tool_choice
+    mode = choice.mode if choice is not None else "auto"
+    if mode not in accepted:
         shims[f"tool choice {mode} lowered to auto"] = None
         mode = "auto"
     wanted: Fields = {"type": {"required": "any", "named": "tool"}.get(mode, mode)}
@@ -195,15 +181,8 @@ def _declaration(entry: ToolEntry) -> Any:
     if tool.kind == "hosted":
         return msgspec.Raw(tool.json)
     declared: Fields = {"name": entry.upstream_name}
-    description = tool.description or b""
-    schema = FREEFORM_SCHEMA
-    if not entry.wrapped:
-        schema = object_schema(tool.schema, open_root=False)
-    elif tool.grammar is not None:
-        description += (GAP if description else b"") + (
-            b"The input must follow this " + raw(tool.grammar.syntax) + b" grammar:\\n"
-        )
-        description += tool.grammar.definition
+    description = description_of(entry)
+    schema = FREEFORM_SCHEMA if entry.wrapped else object_schema(tool.schema, open_root=False)
     if description:
         declared["description"] = quoted(description)
     declared["input_schema"] = msgspec.Raw(schema)

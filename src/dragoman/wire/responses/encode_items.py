@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dragoman.wire.attachments import file_text, file_url, image_url
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.ids import MAX_STRICT_CHARS, strict_id
 from dragoman.wire.repair import has_calls
@@ -177,7 +178,7 @@ def _part(part: Part) -> Pieces:
             if part.file_id is not None:
                 image["file_id"] = part.file_id
             else:
-                image["image_url"] = quoted(_image_url(part))
+                image["image_url"] = quoted(image_url(part))
             if part.detail is not None:
                 image["detail"] = part.detail
             return (to_json(image),)
@@ -185,23 +186,15 @@ def _part(part: Part) -> Pieces:
             return _file(part)
 
 
-def _image_url(part: Image) -> RawText:
-    if part.data is None:
-        return part.url or b""
-    return b"data:" + raw(part.media_type or "image/png") + b";base64," + part.data
-
-
 def _file(part: File) -> Pieces:
-    if part.text is not None:
-        head = b"[document " + part.filename + b"]" + GAP if part.filename else b""
-        return _text(head + part.text)
+    if (text := file_text(part)) is not None:
+        return _text(text)
     file: Fields = {"type": "input_file"}
     if part.file_id is not None:
         file["file_id"] = part.file_id
     elif part.url is not None:
         file["file_url"] = quoted(part.url)
     else:
-        kind = raw(part.media_type or "application/pdf")
         file["filename"] = quoted(part.filename or b"document.pdf")
-        file["file_data"] = quoted(b"data:" + kind + b";base64," + (part.data or b""))
+        file["file_data"] = quoted(file_url(part))
     return (to_json(file),)

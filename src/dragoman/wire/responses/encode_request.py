@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from dragoman.wire.dialect import Dialect, Limits
-from dragoman.wire.errors import BadRequest
 from dragoman.wire.responses.encode_items import GAP, InputWriter
 from dragoman.wire.schemas import FREEFORM_SCHEMA, object_schema
 from dragoman.wire.thinking import ThinkingPlan, plan_thinking
+from dragoman.wire.tool_offer import accepted_choices, description_of
 from dragoman.wire.tools import ToolEntry, ToolTable
-from dragoman.wire.turns import ChoiceMode, Effort, RawText, Request, ToolChoice, quoted, raw
+from dragoman.wire.turns import Effort, RawText, Request, ToolChoice, quoted, raw
 from dragoman.wire.writing import Fields, body_of
 
 _top = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -200,32 +200,16 @@ def _put_tools(
     plan: ThinkingPlan,
     shims: dict[str, None],
 ) -> None:
-    if tools.refused:
-        shims["hosted tools left out"] = None
-    choice = request.tool_choice
-    if not tools:
-        if choice is not None and choice.mode in ("required", "named") and tools.refused:
-            names = ", ".join(tool.name for tool in tools.refused)
-            raise BadRequest(
-                f"This provider does not run the tool {names}",
-                path="$.tool_choice",
-                hint="choose a provider that runs it, or leave the tool out",
-            )
-        return
-    allowed = dialect.tool_choices
-    if plan.active and dialect.tool_choices_thinking is not None:
-        allowed = dialect.tool_choices_thinking
-    mode: ChoiceMode | None = choice.mode if choice is not None else None
-    if mode == "none" and "none" not in allowed:
-        shims["tools left out for tool choice none"] = None
+    accepted = accepted_choices(request, tools, dialect, plan, shims)
+    if accepted is None:
         return
     body["tools"] = [_declaration(entry, dialect, shims) for entry in tools.entries]
-    if choice is not None:
-        if mode in allowed:
+    if (choice := request.tool_choice) is not None:
+        if choice.mode in accepted:
             body["tool_choice"] = _choice(choice, tools)
         else:
-            shims[f"tool choice {mode} lowered to auto"] = None
-            body["tool_choice"] = "required" if mode == "named" and "required" in allowed else "auto"
+            shims[f"tool choice {choice.mode} lowered to auto"] = None
+            body["tool_choice"] = "required" if choice.mode == "named" and "required" in accepted else "auto"
     if request.parallel_calls is not None and "parallel_tool_calls" in dialect.params:
         body["parallel_tool_calls"] = request.parallel_calls
 
@@ -250,7 +234,7 @@ def _declaration(entry: ToolEntry, dialect: Dialect, shims: dict[str, None]) -> 
     declared: Fields = {"type": "function", "name": entry.upstream_name}
     if tool.namespace is not None:
         shims["namespaced tools under flat names"] = None
-    description = tool.description or b""
+    description = description_of(entry)
     if tool.kind == "freeform" and not entry.wrapped:
         declared["type"] = "custom"
         if description:
@@ -265,10 +249,6 @@ def _declaration(entry: ToolEntry, dialect: Dialect, shims: dict[str, None]) -> 
     schema = FREEFORM_SCHEMA
     if entry.wrapped:
         shims["freeform tools as functions"] = None
-        if tool.grammar is not None:
-            syntax = raw(tool.grammar.syntax)
-            head = b"The input must follow this " + syntax + b" grammar:\\n"
-            description += (GAP if description else b"") + head + tool.grammar.definition
     else:
         schema = object_schema(tool.schema, open_root=dialect.open_schemas)
     if description:
