@@ -38,7 +38,7 @@ def result_view(result: dict[str, Any]) -> Reply:
                 "commands": [_command(item) for item in evidence.get("after") or []],
                 "differences": [item.get("text") for item in evidence.get("differences") or []],
             },
-            "claude_report": shown_text(str(worker.get("text") or "")),
+            "claude_report": shown_text(str((result.get("report") or {}).get("text") or "")),
             "permission_denials": [
                 f"{item.get('tool')} {item.get('target') or ''}".strip()
                 for item in (worker.get("permission_denials") or [])[:_MOST_DENIALS]
