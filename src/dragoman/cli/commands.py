@@ -56,6 +56,8 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
             "codex", "dragoman.cli.launch:codex", "Start Codex through the gateway, touching no configuration"
         ),
         Command("claude", "dragoman.cli.launch:claude", "Start Claude Code the same way"),
+        Command("delegate", "dragoman.cli.delegate:delegate", "Hand a task to a worker, live, proved by us"),
+        Command("review", "dragoman.cli.delegate:review", "Have a worker judge, read-only"),
         Command("mcp", "dragoman.cli.mcp:mcp", "Serve the delegation tools to a lead, on stdin and stdout"),
         Command("jobs", "dragoman.cli.jobs:jobs", "List, follow, end and clean up delegated work"),
         Command("workspace", "dragoman.cli.work:workspace", "List, show and restore workspaces"),
