@@ -16,7 +16,8 @@ from dragoman.wire.events import (
     TextBlock,
     Usage,
 )
-from dragoman.wire.turns import plain
+from dragoman.wire.tools import ToolTable
+from dragoman.wire.turns import plain, raw
 
 CHAT_FINISH = {"end": "stop", "tool_use": "tool_calls", "length": "length", "refusal": "content_filter"}
 MESSAGES_STOP = {"end": "end_turn", "tool_use": "tool_use", "length": "max_tokens", "refusal": "refusal"}
@@ -30,8 +31,9 @@ def event(value: dict[str, Any]) -> bytes:
     return b"event: " + value["type"].encode() + b"\n" + data(value)
 
 
-def chat_stream(events: list[Event]) -> bytes:
-    """A Chat stream that says these events."""
+def chat_stream(events: list[Event], tools: ToolTable | None = None) -> bytes:
+    """A Chat stream that says these events; calls under the names `tools` gave them."""
+    events = _upstream(events, tools)
     out = [data(_choice({"role": "assistant", "content": ""}))]
     calls = -1
     block: object = None
@@ -62,6 +64,30 @@ def chat_stream(events: list[Event]) -> bytes:
     return b"".join([*out, *tail, b"data: [DONE]\n\n"])
 
 
+def _upstream(events: list[Event], tools: ToolTable | None) -> list[Event]:
+    """The events in the names of the upstream, freeform texts as the one argument of a function."""
+    if tools is None:
+        return events
+    out: list[Event] = []
+    wrapped = False
+    for item in events:
+        match item:
+            case Open(CallBlock() as block):
+                name = tools.upstream_name(block.name, block.namespace)
+                wrapped = tools.is_wrapped(name)
+                out.append(Open(CallBlock(block.id, name)))
+                if wrapped:
+                    out.append(Delta(raw('{"input": "')))
+            case Delta(text) if wrapped:
+                out.append(Delta(raw(text.decode())))
+            case Close() if wrapped:
+                out += [Delta(raw('"}')), item]
+                wrapped = False
+            case _:
+                out.append(item)
+    return out
+
+
 def _choice(delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
     choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
     return {"id": "u", "object": "chat.completion.chunk", "created": 1, "model": "up", "choices": [choice]}
@@ -77,8 +103,9 @@ def _chat_delta(block: object, calls: int, text: str) -> dict[str, Any]:
             return {"content": text}
 
 
-def messages_stream(events: list[Event]) -> bytes:
-    """A Messages stream that says these events."""
+def messages_stream(events: list[Event], tools: ToolTable | None = None) -> bytes:
+    """A Messages stream that says these events; calls under the names `tools` gave them."""
+    events = _upstream(events, tools)
     message: dict[str, Any] = {"id": "msg_u", "type": "message", "role": "assistant", "model": "up"}
     message |= {"content": [], "stop_reason": None, "usage": {"input_tokens": 0, "output_tokens": 0}}
     out = [event({"type": "message_start", "message": message})]

@@ -14,6 +14,7 @@ from reading_back import chat_history, messages_history
 from rendering import chat_stream, messages_stream
 from strategies import (
     REALM,
+    TOOLS,
     broken_conversations,
     chunks_of,
     conversations,
@@ -95,6 +96,20 @@ def test_a_stream_is_decoded_to_what_the_upstream_said(wire: Wire, data: st.Data
     assert said(got) == said(meant)
     assert got[-1] == Finish(meant[-1].reason, got[-1].raw)  # type: ignore[union-attr]
     assert meant[-2] in got
+
+
+@pytest.mark.parametrize("wire", ["chat", "messages"])
+@given(data=st.data())
+@settings(max_examples=25, deadline=None)
+def test_every_kind_of_call_comes_back_as_it_was_declared(wire: Wire, data: st.DataObject) -> None:
+    meant = data.draw(streams(tools=TOOLS))
+    table = ToolTable(TOOLS, dialect=KEEPER, wire=wire)
+    stream = RENDER[wire](meant, table)
+    decoder = translate.stream_decoder(wire, dialect=KEEPER, tools=table, id_seed="seed")
+    events = [
+        event for chunk in chunks_of(stream, data.draw(cuts(len(stream)))) for event in decoder.feed(chunk)
+    ]
+    assert said([*events, *decoder.eof()]) == said(meant)
 
 
 @given(data=st.data())

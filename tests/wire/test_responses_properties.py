@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from meaning import meaning, system_text
 from responses_checker import Checker, check_responses_request
-from strategies import REALM, broken_conversations, chunks_of, conversations, cuts, streams
+from strategies import REALM, TOOLS, broken_conversations, chunks_of, conversations, cuts, streams
 
 from dragoman.wire import translate
 from dragoman.wire.dialect import Dialect
@@ -63,7 +63,7 @@ def said(events: list[Event]) -> list[tuple[object, str]]:
     return out
 
 
-@given(events=streams())
+@given(events=streams(tools=TOOLS))
 @settings(max_examples=50, deadline=None)
 def test_every_answer_is_a_legal_stream(events: list[Event]) -> None:
     Checker(encoded(events))
@@ -72,7 +72,7 @@ def test_every_answer_is_a_legal_stream(events: list[Event]) -> None:
 @given(data=st.data())
 @settings(max_examples=50, deadline=None)
 def test_every_prefix_of_a_stream_that_then_fails_is_legal(data: st.DataObject) -> None:
-    events = data.draw(streams())
+    events = data.draw(streams(tools=TOOLS))
     upto = data.draw(st.integers(0, len(events) - 1))
     checked = Checker(encoded([*events[:upto], Fail(failure("truncated", "cut"))]))
     assert checked.terminal["type"] == "response.failed"
