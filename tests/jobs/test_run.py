@@ -60,7 +60,7 @@ def test_a_silent_change_of_another_file_is_a_warning(bench: Any) -> None:
         _mend(tree)
         (tree / "notes.txt").write_text("x")
 
-    result = bench.carry_out(act)
+    result = bench.carry_out(act, packet="Goal: x\nValidation commands:\n- `python3 -m unittest -q`\n")
     assert result["status"] == "success"
     assert any("notes.txt" in warning for warning in result["warnings"])
 

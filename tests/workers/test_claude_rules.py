@@ -159,3 +159,11 @@ def test_the_settings_deny_what_is_not_allowed_instead_of_asking() -> None:
 )
 def test_the_hook_compares_word_for_word(asked: str, allowed: bool) -> None:
     assert allows_command(asked, ("make *",), Path("/ws")) is allowed
+
+
+def test_a_worker_in_a_subfolder_writes_by_names_from_the_top_and_reads_all_of_it(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    rules = rules_for(tmp_path / "sub", editable=("a.txt", "sub/"), scope_root=tmp_path)
+    top = f"/{tmp_path.resolve()}"
+    assert rules.allow == (f"Edit({top}/a.txt)", f"Edit({top}/sub/**)", f"Read({top}/**)")
+    assert f"Read({top}/**/.env)" in rules.deny

@@ -72,6 +72,8 @@ class Observed:
         differences: where its claims and what we saw part ways.
         moved: parts of the user's repository that changed meanwhile.
         max_changed_files: more than these are too many; None for no limit.
+        out_of_scope: what it changed and was not allowed to.
+        trespassed: files of the user's checkout that changed while nothing but rules kept the worker out.
     """
 
     writes: bool
@@ -83,6 +85,8 @@ class Observed:
     differences: list[Difference]
     moved: tuple[Part, ...]
     max_changed_files: int | None = None
+    out_of_scope: tuple[str, ...] = ()
+    trespassed: tuple[str, ...] = ()
 
 
 def judge(seen: Observed) -> Judgement:
@@ -94,10 +98,24 @@ def judge(seen: Observed) -> Judgement:
             f"the repository's {' and '.join(broken)} changed while the worker worked",
             "look at .git/config and .git/hooks before you use the repository again",
         )
+    if seen.trespassed:
+        return Judgement(
+            "partial" if seen.outcome.status == "finished" else "failed",
+            "isolation_violation",
+            f"files of your checkout changed while an unconfined worker worked: {_some(seen.trespassed)}",
+            "look at them: git diff; install bubblewrap to keep workers out",
+        )
     if seen.outcome.status != "finished":
         return _unfinished(seen)
     if (needs := _needs_user(seen)) is not None:
         return needs
+    if seen.out_of_scope:
+        return Judgement(
+            "partial",
+            "scope_exceeded",
+            f"the worker changed what the task does not allow: {_some(seen.out_of_scope)}",
+            "apply only the paths you want, or ask again",
+        )
     if seen.proof == "failed":
         return Judgement("partial", "verification_failed", "a validation command fails after the work")
     count, limit = len(seen.changes.changes), seen.max_changed_files
@@ -107,6 +125,10 @@ def judge(seen: Observed) -> Judgement:
     if lies := [item.text for item in seen.differences if item.kind in kinds]:
         return Judgement("partial", "claims_disproved", f"the worker's report is wrong: {lies[0]}")
     return Judgement("success")
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _unfinished(seen: Observed) -> Judgement:

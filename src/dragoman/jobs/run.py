@@ -36,6 +36,7 @@ from dragoman.jobs.result import (
     judge,
     warnings_of,
 )
+from dragoman.jobs.scope import changed_between, checkout_tree, outside_scope, plan_scope
 from dragoman.jobs.telling import Emit, tell
 from dragoman.jobs.watch import Busy, EndReason, Watch, WatchPolicy
 from dragoman.process.identity import ProcessIdentity
@@ -182,12 +183,16 @@ class _Attempt:
             if (isolation := self._around.isolation) is not None:
                 await asyncio.to_thread(isolation.prepare, workspace)
                 self._warnings += [isolation.protection.warning] if isolation.protection.warning else []
+            patterns = self._request.allowed_files or packet.allowed_files or ("**",)
+            scope = plan_scope(patterns, workspace.path, workspace.prefix) if kind == "implement" else ()
+            unconfined = isolation is None or isolation.protection.level == "none"
+            checkout = await asyncio.to_thread(checkout_tree, repository, workspace) if unconfined else None
             resume = await asyncio.to_thread(self._carry_session, workspace)
         self._tell_workspace(workspace)
         with self._part("observing_before"):
             seen_before = await self._observe_before(packet, workspace)
         with self._part("working"):
-            outcome, ended_for = await self._work(packet, kind, workspace, resume)
+            outcome, ended_for = await self._work(packet, kind, workspace, scope, resume)
         worked_until = time.monotonic()
         report = read_report(kind, outcome.text, outcome.structured_output)
         self._folder.keep_report(outcome.text)
@@ -197,6 +202,10 @@ class _Attempt:
         with self._part("delta"):
             changes = await asyncio.to_thread(delta, workspace)
             self._tell_delta(changes)
+            strayed = outside_scope(changes.changes, scope)
+            trespassed = await asyncio.to_thread(self._trespassed, repository, workspace, checkout)
+        self._known["scope"] = {"allowed": scope, "out_of_scope": strayed}
+        self._known["isolation_violations"] = trespassed
         seen_after: list[Observation] = []
         if not self._stop.is_set():
             with self._part("observing_after"):
@@ -212,6 +221,8 @@ class _Attempt:
             differences=compare(report.claims, [change.path for change in changes.changes], seen_after),
             moved=await asyncio.to_thread(self._moved, repository, before),
             max_changed_files=self._request.max_changed_files,
+            out_of_scope=strayed,
+            trespassed=trespassed,
         )
         self._tell_evidence(seen, seen_before, seen_after)
         self._warnings += warnings_of(seen, asked_for_form=self._request.structured)
@@ -347,7 +358,12 @@ class _Attempt:
         return tuple(dict.fromkeys((*packet.validation, *self._request.validation)))
 
     async def _work(
-        self, packet: Packet, kind: Kind, workspace: Workspace, resume: str | None
+        self,
+        packet: Packet,
+        kind: Kind,
+        workspace: Workspace,
+        scope: tuple[str, ...],
+        resume: str | None,
     ) -> tuple[WorkerOutcome, EndReason | None]:
         """Let the worker work under watch; how it ended, and for what the watch ended it."""
         request = self._request
@@ -362,7 +378,8 @@ class _Attempt:
             token=self._around.token,
             run_id=request.run_id,
             config_folder=self._folder.worker_config,
-            editable=request.allowed_files or packet.allowed_files or ("**",),
+            editable=scope,
+            scope_root=workspace.path,
             read_only=kind != "implement",
             readable_dirs=tuple(Path(root) for root in request.context_roots),
             allowed_commands=tuple(
@@ -417,6 +434,15 @@ class _Attempt:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _WATCH_EVERY_S)
         enough.set()
+
+    def _trespassed(
+        self, repository: Repository, workspace: Workspace, before: str | None
+    ) -> tuple[str, ...]:
+        """Files of the user's checkout that changed meanwhile; not looked for where nobody could."""
+        if before is None:
+            return ()
+        after = checkout_tree(repository, workspace)
+        return changed_between(workspace, before, after, git=repository.git)
 
     def _moved(self, repository: Repository, before: Fingerprint) -> Any:
         moved = before.differences(fingerprint(repository))

@@ -30,8 +30,9 @@ class WorkerTask:
         run_id: names the run to the gateway and marks every process of it.
         config_folder: private folder of this run; made 0700 when it is missing. A session can be resumed
             only with the same folder and the same cwd.
-        editable: what may be written, relative to `cwd`: a file (which need not exist yet), a folder, or a
-            glob in gitignore's language (`src/**`, `*.json`). Empty: nothing.
+        editable: what may be written, relative to `scope_root`: a file (which need not exist yet), a folder,
+            or a glob in gitignore's language (`src/**`, `*.json`). Empty: nothing.
+        scope_root: the folder `editable` is relative to, which may be read whole; `cwd` when None.
         read_only: nothing may be written, whatever `editable` says.
         readable_dirs: folders outside `cwd` that may be read.
         allowed_commands: exact command lines the worker may run besides the client's read-only ones.
@@ -56,6 +57,7 @@ class WorkerTask:
     run_id: str
     config_folder: Path
     editable: tuple[str, ...] = ("**",)
+    scope_root: Path | None = None
     read_only: bool = False
     readable_dirs: tuple[Path, ...] = ()
     allowed_commands: tuple[str, ...] = ()

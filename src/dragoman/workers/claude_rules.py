@@ -53,20 +53,21 @@ def plan_rules(task: WorkerTask, *, cwd: Path) -> ClaudeRules:
     """Turn a task's scope into rules.
 
     Args:
-        task: `editable`, `read_only`, `readable_dirs`, `allowed_commands`, `denied_reads`.
+        task: `editable`, `scope_root`, `read_only`, `readable_dirs`, `allowed_commands`, `denied_reads`.
         cwd: the real path of the task's folder, which is how the client names it.
     """
     notices: list[Notice] = []
     allow: list[str] = []
+    root = cwd if task.scope_root is None else task.scope_root.resolve()
     writes = not task.read_only and bool(task.editable)
     if writes:
         for pattern in task.editable:
-            glob = scope_glob(pattern, cwd)
+            glob = scope_glob(pattern, root)
             if glob is None:
                 notices.append(_no_rule(pattern, "writing"))
             else:
                 allow.append(f"Edit({_in_rule(glob)})")
-    for folder in task.readable_dirs:
+    for folder in (*task.readable_dirs, *((root,) if root != cwd else ())):
         glob = _literal(str(folder.resolve()))
         if glob is None:
             notices.append(_no_rule(str(folder), "reading"))
@@ -85,7 +86,7 @@ def plan_rules(task: WorkerTask, *, cwd: Path) -> ClaudeRules:
     return ClaudeRules(
         tools=tools,
         allow=tuple(dict.fromkeys(allow)),
-        deny=(*_DENIED_COMMANDS, *_read_denials(task.denied_reads, cwd)),
+        deny=(*_DENIED_COMMANDS, *_read_denials(task.denied_reads, root)),
         commands_by_hook=tuple(by_hook),
         notices=tuple(notices),
     )
