@@ -64,7 +64,9 @@ def read(decoder: msgspec.json.Decoder[T], value: bytes | msgspec.Raw, path: str
 
 
 _LARGE = 12_000  # from here on a second copy costs more than a view
-_spelled = msgspec.json.Encoder().encode  # half the price of `bytes(...)`
+
+spelled = msgspec.json.Encoder().encode
+"""A value as it was spelled, at half the price of `bytes(value)`."""
 
 
 def outward(error: BadRequest, path: str) -> BadRequest:
@@ -89,7 +91,7 @@ def text_of(value: msgspec.Raw) -> RawText | None:
     if len(value) > _LARGE:
         view = memoryview(value)
         return view[1:-1].tobytes() if view[0] == 34 else None
-    whole = _spelled(value)
+    whole = spelled(value)
     return whole[1:-1] if whole[:1] == b'"' else None
 
 

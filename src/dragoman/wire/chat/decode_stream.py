@@ -42,7 +42,7 @@ from dragoman.wire.events import (
 )
 from dragoman.wire.ids import made_id
 from dragoman.wire.loose_json import mend_json
-from dragoman.wire.reading import is_set, is_utf8, json_of, text_of
+from dragoman.wire.reading import is_set, is_utf8, json_of, spelled, text_of
 from dragoman.wire.sse import FrameTooLarge, SseReader, is_done
 from dragoman.wire.think_tags import ThinkTags
 from dragoman.wire.tools import ToolTable
@@ -139,7 +139,7 @@ class Decoder:
                 value = call.function.arguments
         except (ValueError, RecursionError):
             return False
-        whole = bytes(value)
+        whole = spelled(value)
         if whole[0] != 34:
             return False
         if len(whole) > 2:
@@ -247,7 +247,7 @@ class Decoder:
             self._say(REASONING, text)
         content = delta.content
         if len(content) > 2:
-            whole = bytes(content)
+            whole = spelled(content)
             if whole[0] == 34:
                 self._text(whole[1:-1])
             elif whole[0] == 91:

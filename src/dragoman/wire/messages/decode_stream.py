@@ -11,7 +11,6 @@ from typing import Any, cast
 
 import msgspec
 
-from dragoman.wire.blocks import BlockQueue
 from dragoman.wire.decode_error import failure_told
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.errors import Failure, failure
@@ -28,11 +27,11 @@ from dragoman.wire.events import (
     TextBlock,
     Usage,
 )
+from dragoman.wire.frame_loop import FrameLoop
 from dragoman.wire.ids import made_id
 from dragoman.wire.loose_json import mend_json
 from dragoman.wire.messages.stop_reasons import FROM_UPSTREAM
-from dragoman.wire.reading import ABSENT, is_set, json_of, text_of
-from dragoman.wire.sse import FrameTooLarge, SseReader, is_done
+from dragoman.wire.reading import ABSENT, is_set, json_of, spelled, text_of
 from dragoman.wire.tools import ToolTable
 from dragoman.wire.turns import Carrier, RawText, Recall, raw
 
@@ -98,49 +97,19 @@ class _Open:
         self.said = False
 
 
-class Decoder:
+class Decoder(FrameLoop[_Event]):
     """Decodes one answer. See `dragoman.wire.translate.StreamDecoder`."""
 
     def __init__(
         self, *, dialect: Dialect, tools: ToolTable, id_seed: str = "", recall: Recall | None = None
     ) -> None:
-        self.finished = False
-        self._dialect = dialect
-        self._tools = tools
-        self._id_seed = id_seed
-        self._reader = SseReader()
-        self._queue = BlockQueue(recall)
+        super().__init__(_events, dialect=dialect, tools=tools, id_seed=id_seed, recall=recall)
         self._open: dict[int, _Open] = {}
         self._model: str | None = None
         self._stop_word: str | None = None
         self._stop_sequence: str | None = None
         self._usage = _Usage()
         self._has_usage = False
-
-    def feed(self, data: bytes) -> list[Event]:
-        if self.finished:
-            return []
-        try:
-            for payload in self._reader.feed(data):
-                self._frame(payload)
-                if self.finished:
-                    break
-        except FrameTooLarge as error:
-            self._fail(failure("upstream", error.message))
-        return self._queue.take()
-
-    def eof(self) -> list[Event]:
-        if self.finished:
-            return []
-        for payload in self._reader.eof():
-            if not self.finished:
-                self._frame(payload, last=True)
-        if not self.finished:
-            if self._stop_word is not None:
-                self._end()
-            else:
-                self._fail(failure("truncated", "The provider closed the stream before its end."))
-        return self._queue.take()
 
     def whole(self, body: bytes) -> list[Event]:
         """The events of a whole JSON answer."""
@@ -160,29 +129,18 @@ class Decoder:
         self._end()
         return self._queue.take()
 
-    def _frame(self, payload: bytes, *, last: bool = False) -> None:
-        try:
-            if not payload.isascii():
-                payload.decode()
-            event = _events.decode(payload)
-        except (ValueError, RecursionError):
-            if is_done(payload):
-                return
-            mended = mend_json(payload)
-            if mended is None:
-                if not last:
-                    self._fail(failure("upstream", "The provider sent an event that is not JSON."))
-                return
-            try:
-                event = _events.decode(mended)
-            except (ValueError, RecursionError):
-                self._unreadable(mended)
-                return
-        if event.type == "content_block_delta":
-            if event.delta is not None:
-                self._delta(event.index, event.delta)
+    def _closed(self) -> None:
+        if self._stop_word is not None:
+            self._end()
         else:
-            self._event(event, payload)
+            super()._closed()
+
+    def _frame(self, frame: _Event, payload: bytes) -> None:
+        if frame.type == "content_block_delta":
+            if frame.delta is not None:
+                self._delta(frame.index, frame.delta)
+        else:
+            self._event(frame, payload)
 
     def _event(self, event: _Event, payload: bytes) -> None:
         match event.type:
@@ -276,7 +234,7 @@ class Decoder:
     def _delta(self, index: int, delta: _Delta) -> None:
         if len(delta.text) > 2:
             if self._queue.live == index:
-                self._queue.events.append(Delta(bytes(delta.text)[1:-1]))
+                self._queue.events.append(Delta(spelled(delta.text)[1:-1]))
             else:
                 self._say(index, delta.text)
         elif len(delta.thinking) > 2:

@@ -11,14 +11,14 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from dragoman.wire.blocks import BlockQueue
 from dragoman.wire.decode_error import failure_told
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.errors import Failure, failure
 from dragoman.wire.events import CallBlock, Delta, Event, Fail, Finish, Ping, ReasoningBlock, Start, TextBlock
+from dragoman.wire.frame_loop import FrameLoop
 from dragoman.wire.ids import made_id
 from dragoman.wire.loose_json import mend_json
-from dragoman.wire.reading import is_set, json_of, text_of
+from dragoman.wire.reading import is_set, json_of, spelled, text_of
 from dragoman.wire.responses.shapes import (
     Frame,
     OutputItem,
@@ -29,7 +29,6 @@ from dragoman.wire.responses.shapes import (
     usage_of,
     words_of,
 )
-from dragoman.wire.sse import FrameTooLarge, SseReader, is_done
 from dragoman.wire.tools import ToolName, ToolTable
 from dragoman.wire.turns import Carrier, RawText, Recall, raw
 
@@ -59,45 +58,18 @@ class _Entry:
         self.section: tuple[str, int | None] | None = None
 
 
-class Decoder:
+class Decoder(FrameLoop[Frame]):
     """Decodes one answer. See `dragoman.wire.translate.StreamDecoder`."""
 
     def __init__(
         self, *, dialect: Dialect, tools: ToolTable, id_seed: str = "", recall: Recall | None = None
     ) -> None:
-        self.finished = False
-        self._dialect = dialect
-        self._tools = tools
-        self._id_seed = id_seed
-        self._reader = SseReader()
-        self._queue = BlockQueue(recall)
+        super().__init__(frames, dialect=dialect, tools=tools, id_seed=id_seed, recall=recall)
         self._started = False
         self._model: str | None = None
         self._entries: list[_Entry] = []
         self._by_index: dict[int | None, _Entry] = {}
         self._by_id: dict[str, _Entry] = {}
-
-    def feed(self, data: bytes) -> list[Event]:
-        if self.finished:
-            return []
-        try:
-            for payload in self._reader.feed(data):
-                self._payload(payload)
-                if self.finished:
-                    break
-        except FrameTooLarge as error:
-            self._fail(failure("upstream", error.message))
-        return self._queue.take()
-
-    def eof(self) -> list[Event]:
-        if self.finished:
-            return []
-        for payload in self._reader.eof():
-            if not self.finished:
-                self._payload(payload, last=True)
-        if not self.finished:
-            self._fail(failure("truncated", "The provider closed the stream before its end."))
-        return self._queue.take()
 
     def whole(self, body: bytes) -> list[Event]:
         """The events of a whole JSON answer."""
@@ -119,30 +91,13 @@ class Decoder:
 
     # --- frames
 
-    def _payload(self, payload: bytes, *, last: bool = False) -> None:
-        try:
-            if not payload.isascii():
-                payload.decode()
-            frame = frames.decode(payload)
-        except (ValueError, RecursionError):
-            if is_done(payload):
-                return
-            mended = mend_json(payload)
-            if mended is None:
-                if not last:
-                    self._fail(failure("upstream", "The provider sent an event that is not JSON."))
-                return
-            try:
-                frame = frames.decode(mended)
-            except (ValueError, RecursionError):
-                self._odd(mended)
-                return
+    def _frame(self, frame: Frame, payload: bytes) -> None:
         if frame.type == _TEXT_DELTA and self._is_live(frame):
-            text = bytes(frame.delta)
+            text = spelled(frame.delta)
             if len(text) > 2 and text[0] == 34:
                 self._queue.events.append(Delta(text[1:-1]))
                 return
-        self._frame(frame, payload)
+        self._event(frame, payload)
 
     def _is_live(self, frame: Frame) -> bool:
         """Whether a text delta belongs to the block that passes through at once: nearly all of a stream."""
@@ -151,7 +106,7 @@ class Decoder:
             entry is not None and entry.kind == "text" and self._queue.live == entry.key and not entry.closed
         )
 
-    def _odd(self, payload: bytes) -> None:
+    def _unreadable(self, payload: bytes) -> None:
         """An event of another shape: an error in the provider's own words, or one of no concern."""
         value: object = msgspec.json.decode(payload)
         if isinstance(value, dict):
@@ -162,7 +117,7 @@ class Decoder:
             elif isinstance(kind, str) and kind.startswith("response.output_item"):
                 self._fail(failure("upstream", "The provider sent an item that cannot be understood."))
 
-    def _frame(self, frame: Frame, payload: bytes) -> None:
+    def _event(self, frame: Frame, payload: bytes) -> None:
         match frame.type:
             case "response.output_text.delta" | "response.refusal.delta":
                 self._say(self._entry(frame, "text"), text_of(frame.delta))
