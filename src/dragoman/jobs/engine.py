@@ -166,7 +166,7 @@ class DbosEngine:
             _log.warning(self.problem)
             await asyncio.sleep(_RETRY_S)
 
-    def _launch(self) -> Any:
+    async def _launch(self) -> Any:
         self._check()
         from dbos import DBOS
 
@@ -189,11 +189,15 @@ class DbosEngine:
             }
         )
         # Launched from this loop's thread: DBOS adopts the loop, and workflows are tasks of it.
-        if self._postgres is not None:
-            DBOS.listen_queues([self._queue])
-        DBOS.launch()
-        if self._postgres is not None:
-            DBOS.register_queue(self._queue, polling_interval_sec=0.1)
+        try:
+            if self._postgres is not None:
+                DBOS.listen_queues([self._queue])
+            DBOS.launch()
+            if self._postgres is not None:
+                await DBOS.register_queue_async(self._queue, polling_interval_sec=0.1)
+        except BaseException:
+            await asyncio.to_thread(_shut_down)  # or the next try would find it half made
+            raise
         return workflow
 
     @property
