@@ -189,6 +189,7 @@ class Program:
             part.mkdir(parents=True, exist_ok=True)
         marker = run_marker(task.run_id)
         env = {**self._env, "HOME": str(task.config_folder / "home"), marker.name: marker.value}
+        env["PYTHONDONTWRITEBYTECODE"] = "1"
         plan = SpawnPlan(argv=tuple(COMMAND.split()), env=env, cwd=task.cwd)
         plan = plan if self._confine is None else self._confine(plan, task)
         process = await asyncio.create_subprocess_exec(
@@ -223,6 +224,7 @@ def test_without_a_sandbox_what_got_through_is_told_and_is_no_success(world: Wor
     assert "write into the checkout" in world.got_through(result)
     assert (result["status"], result["error_code"]) == ("partial", "isolation_violation")
     assert {"config", "hooks"} <= set(result["integrity"]["changed"])
+    assert {"code_under_test.py", "through-by-python", "to-delete.txt"} <= set(result["isolation_violations"])
     assert result["isolation"]["network"] == "open"
 
 
