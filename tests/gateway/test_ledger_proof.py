@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -15,6 +17,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.engine import URL
 
+from dragoman.gateway import spool as spool_module
 from dragoman.gateway.transport import TransportError
 from dragoman.ledger.intake import take_in
 from dragoman.ledger.summary import summarize
@@ -355,4 +358,48 @@ def test_the_ledger_equals_the_upstream_to_the_token_over_a_thousand_mixed_calls
     assert by_model["messages"].cost_usd is None
     assert by_model["messages"].unpriced > 0
     print(json.dumps({"endings": endings, "reported": len(sent), "input_tokens": total.input_tokens}))
+    database.close()
+
+
+def test_on_a_full_disk_serving_goes_on_and_the_ledger_says_what_it_lost(
+    tmp_path: Path, kit: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [Call(n, "chat", "chat", False, "ok", 0, 0, 10 + n, 5, 0) for n in range(12)]
+    database = Database(URL.create("sqlite", database=str(tmp_path / "ledger.db")))
+    real, full = os.write, True
+
+    def write(fd: int, data: bytes) -> int:
+        if full:
+            raise OSError(errno.ENOSPC, "no space")
+        return real(fd, data)
+
+    async def run() -> None:
+        nonlocal full
+        upstream = Upstream(kit, calls)
+        base = await kit.serve(upstream.play)
+        async with kit.served(tmp_path, CONFIG.format(base=base)) as served:
+            monkeypatch.setattr(spool_module, "_MAX_WAITING_ROWS", 4)
+            monkeypatch.setattr(spool_module.os, "write", write)
+            for call in calls[:10]:
+                status, _, _ = await served.ask(PATHS["chat"], call.body)
+                assert status == 200
+            assert take_in(database, served.home.spool).rows == 0
+            full = False
+            for call in calls[10:]:
+                await served.ask(PATHS["chat"], call.body)
+
+            def all_told() -> bool:
+                take_in(database, served.home.spool)
+                summary = summarize(database)
+                return summary.total.requests + summary.lost_requests == 12
+
+            await kit.until(all_told)
+
+    kit.run(run)
+    summary = summarize(database)
+    # The newest rows are kept; the others are counted, as missing and not as nothing.
+    kept = summary.total.requests
+    assert kept >= 4
+    assert kept + summary.lost_requests == 12
+    assert summary.total.input_tokens == sum(10 + n for n in range(12 - kept, 12))
     database.close()

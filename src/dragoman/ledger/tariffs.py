@@ -7,6 +7,7 @@ takes a hundred megabytes, which a process of its own gives back.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata  # noqa: F401 - `price_list_name` wants it, and control imports nothing later
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
