@@ -23,6 +23,7 @@ from dragoman.errors import DragomanError
 from dragoman.gateway.spool import FLUSH_AFTER_S
 from dragoman.jobs.admission import Decision, admit, promote, withdraw
 from dragoman.jobs.folder import RunFolder
+from dragoman.jobs.packet import parse_packet
 from dragoman.jobs.polling import PollAdvice, advise
 from dragoman.jobs.pulse import Pulses
 from dragoman.jobs.reconcile import bury, failed_result, find_runner, look, plan_step, runner_of
@@ -160,10 +161,12 @@ class JobService:
         """Ask for a job: it is started, queued, or found to be under way already.
 
         Raises:
+            PacketInvalid: there is nothing to do, or an allowed file lies outside the repository.
             NotARepository, UnsupportedRepository: `cwd` is no folder of a repository.
             JobNotFound: the job to go on with is not there.
             StoreUnavailable: nothing was admitted.
         """
+        parse_packet(request.task)
         repository = open_repository(Path(request.cwd))
         if request.resume_job is not None:
             self._read(request.resume_job)
