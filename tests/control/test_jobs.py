@@ -275,7 +275,7 @@ def test_whoever_listens_hears_of_every_change_and_of_what_was_missed(office: Of
     assert [one["id"] for one in heard] == sorted({one["id"] for one in heard})
 
 
-async def _some(source: Any, count: int) -> Any:
+async def _some(source: Any, count: int) -> AsyncIterator[Any]:
     for _ in range(count):
         yield await anext(source)
     await source.aclose()
