@@ -22,6 +22,7 @@ from dragoman.gateway.tariffs import TariffFile, Tariffs
 from dragoman.ledger.intake import Intake
 from dragoman.ledger.summary import summarize
 from dragoman.ledger.tariffs import (
+    ensure_tariffs,
     is_written,
     plan_tariffs,
     price_again,
@@ -167,6 +168,18 @@ def test_a_process_of_its_own_writes_the_tariffs_and_a_gateway_reads_them(home):
     peak, why = tariffs.price_of(Place("deepseek", "deepseek-v4-pro"), when)
     assert peak is not None
     assert (peak.input, why) == (1.32, "tariff")
+
+
+def test_whoever_needs_prices_before_control_runs_has_them_written_once(home):
+    routes = RouteTable(parse_config(CONFIG, {}))
+    assert ensure_tariffs(home, routes) is None
+    first = tariffs_file(home).stat()
+    assert ensure_tariffs(home, routes) is None
+    # Control has added a model that was seen: nothing is taken back.
+    assert run_order(plan_tariffs(home, routes, seen=[("mock", "seen")])) is None
+    second = tariffs_file(home).stat()
+    assert ensure_tariffs(home, routes) is None
+    assert first.st_ino != second.st_ino == tariffs_file(home).stat().st_ino
 
 
 def test_a_look_up_that_fails_is_told_and_what_was_known_stays(home):

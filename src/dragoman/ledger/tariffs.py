@@ -133,6 +133,25 @@ def carry_out(order: Order) -> None:
     write_private_file(Path(order.file), msgspec.json.encode(table))
 
 
+def ensure_tariffs(home: Home, routes: RouteTable) -> str | None:
+    """Write the tariffs of a configuration unless they are there; what went wrong, or None.
+
+    Control does this by itself while it lives. It is for whoever needs prices before control first runs, such
+    as a token with a limit in money. Takes a second or two when there is something to look up.
+
+    Args:
+        home: whose tariffs.
+        routes: providers and models.
+    """
+    order = plan_tariffs(home, routes)
+    # Models that were seen in use are in a file control has written, and not in this order.
+    known = _read(Path(order.file))
+    listed = all(
+        set(wanted.models) <= known.prices.get(n, {}).keys() for n, wanted in order.providers.items()
+    )
+    return None if is_written(order) or (listed and known.plans == order.plans) else run_order(order)
+
+
 def price_by(tariffs: Tariffs) -> Callable[[UsageRow], tuple[float | None, str]]:
     """Prices a row its gateway could not price, by the same tariffs of the same minute."""
 
