@@ -193,3 +193,12 @@ def test_an_endless_worker_does_not_fill_the_disk_nor_run_for_ever(place: Place,
     result = place.result(run)
     assert result["status"] == ("failed" if behaviour == "floods" else "needs_user")
     assert run.folder.events_file.stat().st_size < 70_000_000
+
+
+def test_a_runner_told_to_end_at_any_moment_of_its_start_leaves_a_result(place: Place) -> None:
+    for delay_s in (0.0, 0.2, 0.4, 0.7):
+        run = place.start(behaviour="hangs")
+        place.until(run.folder.lock_file.exists)
+        time.sleep(delay_s)  # not waiting for anything: any moment will do
+        send_signal(run.runner, signal.SIGTERM)
+        assert place.result(run)["error_code"] == "worker_cancelled"

@@ -43,6 +43,7 @@ from dragoman.workspace import Workspace
 
 # A cancel must have everything dead within ten seconds and one; a tenth of a second of that is ours.
 _CANCEL_POLL_S = 0.1
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 # What validation commands left behind gets so long after SIGTERM.
 _SWEEP_GRACE_S = 0.5
 
@@ -66,6 +67,7 @@ def main(argv: list[str], env: Mapping[str, str] = os.environ) -> int:
     Returns:
         0 when there is a result, 4 when another runner has the run.
     """
+    told_to_end = _hear_signals()
     inheritance = take_inheritance(env)
     # Before a worker is there to look: our memory holds the daemon's environment, keys included.
     forbid_inspection()
@@ -87,7 +89,7 @@ def main(argv: list[str], env: Mapping[str, str] = os.environ) -> int:
     adopts = become_subreaper()
     run = _prepare(folder, request, lock, inheritance, env)
     try:
-        result = asyncio.run(_carry_out(run, adopts))
+        result = asyncio.run(_carry_out(run, adopts, told_to_end))
     except DragomanError as error:
         result = _no_result(request, error.code, error.message, error.hint)
     except Exception as error:  # noqa: BLE001 - the one place where everything must become a result
@@ -95,6 +97,7 @@ def main(argv: list[str], env: Mapping[str, str] = os.environ) -> int:
         reason = f"the runner failed: {type(error).__name__}"
         result = _no_result(request, "internal", reason, f"see {folder.log_file}")
     finally:
+        _hear_signals()  # asyncio has given them their default back, which would keep us from the last line
         with contextlib.suppress(OSError):
             revoke_secret(run.home, run.token)
         _sweep(run, adopts)
@@ -119,11 +122,21 @@ def _prepare(
     )
 
 
-async def _carry_out(run: _Run, adopts: bool) -> dict[str, Any]:
+def _hear_signals() -> list[int]:
+    """Write down what we are told to do instead of dying of it; the list fills when a signal comes."""
+    told: list[int] = []
+    for number in _ENDING:
+        signal.signal(number, lambda number, frame: told.append(number))
+    return told
+
+
+async def _carry_out(run: _Run, adopts: bool, told_to_end: list[int]) -> dict[str, Any]:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         loop.add_signal_handler(number, stop.set)
+    if told_to_end:
+        stop.set()
     watch = asyncio.create_task(_watch_cancel(run.folder, stop))
     since = time.time()
     isolation = plan_isolation(
