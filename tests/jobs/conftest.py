@@ -23,7 +23,7 @@ from dragoman.jobs.launch import StartedRun, start_runner
 from dragoman.jobs.run import Surroundings, carry_out
 from dragoman.process.identity import is_alive, send_signal
 from dragoman.process.tree import end_tree, find_tree, run_marker
-from dragoman.workers.base import OnEvent, Said, Worker, WorkerOutcome, WorkerTask
+from dragoman.workers.base import OnEvent, Said, ToolCalled, Worker, WorkerOutcome, WorkerTask
 from dragoman.workers.child import ChildPatience
 from dragoman.workers.claude import ClaudeWorker
 from dragoman.workers.testing import FakeClaude
@@ -68,6 +68,7 @@ class FakeWorker:
     async def run(self, task: WorkerTask, *, on_event: OnEvent, stop: asyncio.Event) -> WorkerOutcome:
         self.tasks.append(task)
         on_event(Said(text="at work"))
+        on_event(ToolCalled(id="call-1", tool="Bash", target="python3 -m unittest -q"))
         self._act(task.cwd)
         return self._outcome
 

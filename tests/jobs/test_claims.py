@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dragoman.jobs.claims import ClaimedCommand, compare, read_claims
+import pytest
+
+from dragoman.jobs.claims import ClaimedCommand, CommandsSeen, compare, read_claims
 from dragoman.jobs.evidence import Observation
+from dragoman.workers.base import Denied, ToolCalled
 
 REPORT = """The discount now rounds half up.
 
@@ -50,3 +53,26 @@ def test_a_report_without_sections_claims_nothing() -> None:
     assert claims.files == ()
     assert claims.commands == ()
     assert compare(claims, ["pricing.py"], [FAILED]) == []
+
+
+@pytest.mark.parametrize(
+    ("calls", "expected"),
+    [
+        ([("1", "Bash", "python3 -m unittest -q")], []),
+        ([("1", "Bash", "cd /ws &&  python3 -m unittest -q | tail")], []),
+        ([("1", "command", "python3 -m unittest -q")], []),
+        ([("1", "Read", "python3 -m unittest -q")], ["command_not_run"]),
+        ([("2", "Bash", "python3 -m unittest -q")], ["command_not_run"]),
+        ([], ["command_not_run"]),
+    ],
+)
+def test_a_command_it_says_it_ran_is_looked_for_among_its_calls(
+    calls: list[tuple[str, str, str]], expected: list[str]
+) -> None:
+    seen = CommandsSeen()
+    for id, tool, target in calls:
+        seen.heard(ToolCalled(id=id, tool=tool, target=target))
+    seen.heard(Denied(id="2", tool="Bash"))
+    found = compare(read_claims(REPORT), ["pricing.py"], [PASSED], seen_commands=seen)
+    assert [difference.kind for difference in found] == expected
+    assert compare(read_claims(REPORT), ["pricing.py"], [PASSED]) == []

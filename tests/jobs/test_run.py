@@ -156,7 +156,7 @@ def test_a_folder_that_is_no_repository_is_one_clear_sentence(bench: Any, tmp_pa
 def test_every_step_is_told_as_an_event_in_order(bench: Any) -> None:
     bench.carry_out(_mend)
     kinds = [event["kind"] for _, event in bench.folder.events()]
-    told = "phase workspace phase evidence phase said phase delta phase evidence claims"
+    told = "phase workspace phase evidence phase said phase tool phase delta phase evidence claims"
     assert kinds == told.split()
 
 

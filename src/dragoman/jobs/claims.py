@@ -11,6 +11,7 @@ import msgspec
 
 from dragoman.jobs.evidence import Observation
 from dragoman.jobs.sections import items_of, paths_of, split_sections
+from dragoman.workers.base import Denied, ToolCalled, WorkerEvent
 
 _FIELDS = {
     "files": ("changed files", "files changed", "files modified", "modified files"),
@@ -33,7 +34,13 @@ class ClaimedCommand(msgspec.Struct, frozen=True, kw_only=True):
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One place where the claim and the observation part ways."""
 
-    kind: Literal["file_not_changed", "file_not_claimed", "command_claimed_passed", "command_not_claimed"]
+    kind: Literal[
+        "file_not_changed",
+        "file_not_claimed",
+        "command_claimed_passed",
+        "command_not_claimed",
+        "command_not_run",
+    ]
     subject: str
     text: str
 
@@ -65,13 +72,42 @@ def _outcome(text: str) -> Outcome:
     return "failed" if failed and not passed else "unclear"
 
 
-def compare(claims: Claims, changed: Collection[str], after: Sequence[Observation]) -> list[Difference]:
+class CommandsSeen:
+    """The commands a worker ran, as its tool calls show them; a call that was refused ran nothing."""
+
+    def __init__(self) -> None:
+        self._by_id: dict[str, str] = {}
+
+    def heard(self, event: WorkerEvent) -> None:
+        """Take one event of the worker."""
+        match event:
+            case ToolCalled(tool="Bash" | "command"):
+                self._by_id[event.id] = " ".join(event.target.split())
+            case Denied():
+                self._by_id.pop(event.id, None)
+            case _:
+                pass
+
+    def ran(self, command: str) -> bool:
+        """Whether a command was run, alone or as part of a longer line (what is shown may be cut)."""
+        wanted = " ".join(command.split())
+        return any(wanted in seen or wanted.startswith(seen.rstrip("…")) for seen in self._by_id.values())
+
+
+def compare(
+    claims: Claims,
+    changed: Collection[str],
+    after: Sequence[Observation],
+    *,
+    seen_commands: CommandsSeen | None = None,
+) -> list[Difference]:
     """List where the report and our own observations part ways; an empty list is agreement.
 
     Parameters:
         claims: what the worker reports.
         changed: paths of the delta.
         after: the validation commands as we saw them after the work.
+        seen_commands: what the worker ran, as far as its tool calls show; None when nobody watched.
     """
     found: list[Difference] = []
     for path in claims.files:
@@ -106,6 +142,16 @@ def compare(claims: Claims, changed: Collection[str], after: Sequence[Observatio
                     kind="command_not_claimed",
                     subject=seen.command,
                     text=f"it does not say that it ran `{seen.command}`",
+                )
+            )
+    for seen in after:
+        said = claimed.get(seen.command) in ("passed", "failed")
+        if said and seen_commands is not None and not seen_commands.ran(seen.command):
+            found.append(
+                Difference(
+                    kind="command_not_run",
+                    subject=seen.command,
+                    text=f"it says it ran `{seen.command}`; no such call was seen",
                 )
             )
     return found

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from dragoman.errors import DragomanError
-from dragoman.jobs.claims import compare
+from dragoman.jobs.claims import CommandsSeen, compare
 from dragoman.jobs.earlier import Earlier, find_earlier, reusable_workspace
 from dragoman.jobs.evidence import Observation, observe, plan_command, run_command, verdict
 from dragoman.jobs.folder import RESULT_SCHEMA, EventLog, RunFolder, RunRequest
@@ -169,6 +169,7 @@ class _Attempt:
         self._known: dict[str, Any] = {}
         self._warnings: list[str] = []
         self._watch: Watch | None = None
+        self._commands = CommandsSeen()
         self._earlier: Earlier | None = None
         self._earlier_lock: FileLock | None = None
 
@@ -218,7 +219,12 @@ class _Attempt:
             report=report,
             changes=changes,
             proof=verdict(seen_after),
-            differences=compare(report.claims, [change.path for change in changes.changes], seen_after),
+            differences=compare(
+                report.claims,
+                [change.path for change in changes.changes],
+                seen_after,
+                seen_commands=self._commands,
+            ),
             moved=await asyncio.to_thread(self._moved, repository, before),
             max_changed_files=self._request.max_changed_files,
             out_of_scope=strayed,
@@ -530,4 +536,5 @@ class _Attempt:
             self._folder.note_worker(ProcessIdentity(event.pid, event.started_at))
         if self._watch is not None:
             self._watch.heard(event)
+        self._commands.heard(event)
         tell(event, self._log.emit, client=self._request.worker)
