@@ -10,8 +10,11 @@ from hypothesis import strategies as st
 from rendering import chat_stream, messages_stream
 from strategies import chunks_of, cuts, streams
 
-from dragoman.wire.events import Finish, Usage
+from dragoman.wire import translate
+from dragoman.wire.dialect import Dialect
+from dragoman.wire.events import Fail, Finish, Usage
 from dragoman.wire.meter import UsageMeter, is_content
+from dragoman.wire.tools import ToolTable
 from dragoman.wire.turns import Wire
 
 RENDER = {"chat": chat_stream, "messages": messages_stream}
@@ -55,6 +58,22 @@ def test_half_a_frame_at_the_end_is_a_cut_and_no_fault_of_the_providers_json(wir
     meter.eof()
     assert meter.failure is not None
     assert meter.failure.code == "truncated"
+
+
+@pytest.mark.parametrize("wire", ["chat", "messages"])
+@given(data=st.data())
+@settings(max_examples=40, deadline=None)
+def test_wherever_a_stream_is_cut_it_is_whole_or_truncated(wire: Wire, data: st.DataObject) -> None:
+    stream = RENDER[wire](data.draw(streams()))
+    begun = stream[: data.draw(st.integers(0, len(stream)))]
+    decoder = translate.stream_decoder(wire, dialect=Dialect(), tools=ToolTable())
+    last = [*decoder.feed(begun), *decoder.eof()][-1]
+    meter = UsageMeter(wire)
+    meter.feed(begun)
+    meter.eof()
+    assert isinstance(last, Finish) or (isinstance(last, Fail) and last.failure.code == "truncated")
+    assert (meter.failure is None) == isinstance(last, Finish)
+    assert meter.failure is None or meter.failure.code == "truncated"
 
 
 def test_an_end_without_its_blank_line_counts() -> None:
