@@ -147,15 +147,20 @@ class JobService:
         self._pulses = Pulses(self.clock)
         self._waiters: set[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = set()
         self._guard = threading.Lock()
+        self._opening = threading.Lock()
+        self._opened = False
         self._per_job: dict[str, threading.Lock] = {}
 
     def open(self) -> None:
-        """Bring the table up to date.
+        """Bring the table up to date; whatever needs it calls this first, and only the first call works.
 
         Raises:
             StoreUnavailable, StoreTooNew: as `migrate`.
         """
-        migrate(self.database, ROOM, MIGRATIONS, wall=self.wall)
+        with self._opening:
+            if not self._opened:
+                migrate(self.database, ROOM, MIGRATIONS, wall=self.wall)
+                self._opened = True
 
     def submit(self, request: JobRequest) -> Submitted:
         """Ask for a job: it is started, queued, or found to be under way already.
@@ -167,6 +172,7 @@ class JobService:
             StoreUnavailable: nothing was admitted.
         """
         parse_packet(request.task)
+        self.open()
         repository = open_repository(Path(request.cwd))
         if request.resume_job is not None:
             self._read(request.resume_job)
@@ -349,6 +355,7 @@ class JobService:
             execute: False only says what would be removed.
             limit: how many at most.
         """
+        self.open()
         before = self.wall() - older_than_s
         wanted = (
             select(jobs)
@@ -389,12 +396,14 @@ class JobService:
 
     def under_way(self) -> list[Job]:
         """The jobs of this home that are not over."""
+        self.open()
         with self.database.read() as connection:
             wanted = select(jobs).where(jobs.c.executor == self.executor, jobs.c.status.in_(sorted(ACTIVE)))
             return [job_of(row) for row in connection.execute(wanted.order_by(jobs.c.number)).mappings()]
 
     def job_of_runs(self) -> dict[str, str]:
         """The job of every run, for sums by job."""
+        self.open()
         with self.database.read() as connection:
             rows = connection.execute(select(jobs.c.run_id, jobs.c.id)).mappings()
             return {row["run_id"]: row["id"] for row in rows}
@@ -521,6 +530,7 @@ class JobService:
         return None if job.request.resume_job is None else self._read(job.request.resume_job).run_id
 
     def _read(self, job_id: str) -> Job:
+        self.open()
         with self.database.read() as connection:
             job = read_job(connection, job_id)
         if job is None:
