@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
 import time
-from collections.abc import Callable, Coroutine, Generator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +17,13 @@ import msgspec
 
 from dragoman.errors import DragomanError
 from dragoman.jobs.claims import CommandsSeen, compare
-from dragoman.jobs.earlier import Earlier, find_earlier, reusable_workspace
-from dragoman.jobs.evidence import Observation, observe, plan_command, run_command, verdict
+from dragoman.jobs.evidence import Observation, plan_command, verdict
 from dragoman.jobs.folder import RESULT_SCHEMA, EventLog, RunFolder, RunRequest
-from dragoman.jobs.guards import worker_depth
-from dragoman.jobs.isolation import UNCONFINED, CommandSandbox, Isolation
+from dragoman.jobs.guards import passable, worker_depth
+from dragoman.jobs.isolation import UNCONFINED
 from dragoman.jobs.packet import Packet, parse_packet
+from dragoman.jobs.prepare import Preparation
+from dragoman.jobs.proof import Proof
 from dragoman.jobs.report import SCHEMAS, Kind, read_report
 from dragoman.jobs.result import (
     Judgement,
@@ -37,22 +36,17 @@ from dragoman.jobs.result import (
     warnings_of,
 )
 from dragoman.jobs.scope import changed_between, checkout_tree, outside_scope, plan_scope
-from dragoman.jobs.telling import Emit, tell
+from dragoman.jobs.surroundings import Surroundings as Surroundings
+from dragoman.jobs.telling import tell
 from dragoman.jobs.watch import Busy, EndReason, Watch, WatchPolicy
 from dragoman.process.identity import ProcessIdentity
-from dragoman.process.locks import FileLock
-from dragoman.workers.base import Spawned, Worker, WorkerEvent, WorkerOutcome, WorkerTask
-from dragoman.workers.sessions import carry_session
+from dragoman.workers.base import Spawned, WorkerEvent, WorkerOutcome, WorkerTask
 from dragoman.workspace import (
     Delta,
     Repository,
     Workspace,
-    baseline,
-    create_workspace,
     delta,
     open_repository,
-    settle,
-    worktree_include,
 )
 from dragoman.workspace.fingerprint import Fingerprint, fingerprint
 
@@ -68,7 +62,6 @@ Changed files: one bullet a file.
 Commands run: one bullet a command, each with passed or failed.
 """
 
-_SETUP_TIMEOUT_S = 600.0
 # A silent worker's job still shows that somebody looks after it.
 _HEARTBEAT_S = 15.0
 _WATCH_EVERY_S = 0.25
@@ -82,40 +75,6 @@ _PHASES = {
     "delta": "observing",
     "observing_after": "verifying",
 }
-
-
-class SetupFailed(DragomanError):
-    """The user's setup command did not end well, so no worker was started."""
-
-    code = "setup_failed"
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What a run is given from outside, so that a test can give something else.
-
-    Attributes:
-        worker: who works.
-        token: the run's own gateway token.
-        env: the environment of the validation commands.
-        now: wall clock in seconds since 1970.
-        inherit_fds: descriptors the worker keeps open: the run's lock.
-        usage: what the gateway counted for this run so far, None when nobody knows.
-        isolation: confines the validation commands, and says in the result what confines the worker; None
-            for no confinement.
-        opened: gets the workspace by the run's id, for who confines the worker.
-        beside: runs for as long as the run does and may tell events of its own.
-    """
-
-    worker: Worker
-    token: str
-    env: Mapping[str, str]
-    now: Callable[[], float] = time.time
-    inherit_fds: tuple[int, ...] = ()
-    usage: Callable[[], dict[str, Any] | None] | None = None
-    isolation: Isolation | None = None
-    opened: dict[str, Workspace] = field(default_factory=dict[str, Workspace])
-    beside: Callable[[Emit], Coroutine[Any, Any, None]] | None = None
 
 
 async def carry_out(
@@ -170,17 +129,17 @@ class _Attempt:
         self._warnings: list[str] = []
         self._watch: Watch | None = None
         self._commands = CommandsSeen()
-        self._earlier: Earlier | None = None
-        self._earlier_lock: FileLock | None = None
+        self._preparation = Preparation(folder, request, around.env, log.emit, stop)
 
     async def run(self) -> dict[str, Any]:
         packet = parse_packet(self._request.packet)
         kind: Kind = self._request.kind or ("review" if packet.role == "review" else "implement")
+        around, validation = self._around, self._validation(packet)
+        proof = Proof(self._folder, validation, around.env, around.isolation, self._log.emit, self._stop)
         with self._part("preparing"):
             repository = await asyncio.to_thread(open_repository, Path(self._request.repository))
             before = await asyncio.to_thread(fingerprint, repository)
-            workspace = await asyncio.to_thread(self._open_workspace, repository)
-            workspace = await self._set_up(workspace)
+            workspace = await self._preparation.workspace(repository)
             if (isolation := self._around.isolation) is not None:
                 await asyncio.to_thread(isolation.prepare, workspace)
                 self._warnings += [isolation.protection.warning] if isolation.protection.warning else []
@@ -188,10 +147,11 @@ class _Attempt:
             scope = plan_scope(patterns, workspace.path, workspace.prefix) if kind == "implement" else ()
             unconfined = isolation is None or isolation.protection.level == "none"
             checkout = await asyncio.to_thread(checkout_tree, repository, workspace) if unconfined else None
-            resume = await asyncio.to_thread(self._carry_session, workspace)
+            resume = await self._preparation.session(workspace)
+            self._warnings += self._preparation.warnings
         self._tell_workspace(workspace)
         with self._part("observing_before"):
-            seen_before = await self._observe_before(packet, workspace)
+            seen_before = await proof.before(workspace)
         with self._part("working"):
             outcome, ended_for = await self._work(packet, kind, workspace, scope, resume)
         worked_until = time.monotonic()
@@ -207,10 +167,8 @@ class _Attempt:
             trespassed = await asyncio.to_thread(self._trespassed, repository, workspace, checkout)
         self._known["scope"] = {"allowed": scope, "out_of_scope": strayed}
         self._known["isolation_violations"] = trespassed
-        seen_after: list[Observation] = []
-        if not self._stop.is_set():
-            with self._part("observing_after"):
-                seen_after = await self._observe(packet, "after", workspace, workspace.path)
+        with self._part("observing_after"):
+            seen_after = await proof.after(workspace)
         await self._tell_usage(outcome, worked_until)
         seen = Observed(
             writes=kind == "implement",
@@ -252,113 +210,7 @@ class _Attempt:
 
     def close(self) -> None:
         """Let go of the run this one went on from."""
-        if self._earlier_lock is not None:
-            self._earlier_lock.release()
-
-    def _open_workspace(self, repository: Repository) -> Workspace:
-        request, state = self._request, Path(self._request.state)
-        if request.resume_run is not None:
-            self._earlier = find_earlier(self._folder.path.parent, request.resume_run)
-            # Two runs never work in one workspace, nor does a runner end while we copy from it.
-            self._earlier_lock = FileLock(self._earlier.folder.lock_file, note=f"resumed by {request.run_id}")
-            self._earlier_lock.acquire()
-            if not request.fork_session:
-                workspace = reusable_workspace(self._earlier, state.resolve(), repository.root)
-                if workspace is not None:
-                    return workspace
-                self._warnings.append("the earlier workspace is gone or was applied; this is a new one")
-        return create_workspace(
-            repository,
-            state,
-            id=request.run_id,
-            dirty="committed" if request.dirty == "committed" else "snapshot",
-            include=worktree_include(repository) if request.worktree_include else (),
-        )
-
-    async def _set_up(self, workspace: Workspace) -> Workspace:
-        """Run the user's setup command, then take the base again: what it did is not the worker's doing.
-
-        Raises:
-            SetupFailed: it did not end well.
-        """
-        argv = list(self._request.setup_command)
-        if not argv or workspace.id != self._request.run_id:
-            return workspace
-        seen = await run_command(
-            shlex.join(argv),
-            argv,
-            cwd=workspace.cwd,
-            environment=self._around.env,
-            evidence=self._folder.evidence,
-            name="setup",
-            timeout_s=_SETUP_TIMEOUT_S,
-            stop=self._stop,
-        )
-        self._log.emit("setup", observation=msgspec.to_builtins(seen))
-        if seen.status != "passed":
-            raise SetupFailed(
-                f"the setup command `{seen.command}` {seen.reason or seen.status.replace('_', ' ')}",
-                hint=f"see {self._folder.evidence / 'setup.txt'}",
-            )
-        return await asyncio.to_thread(settle, workspace)
-
-    def _carry_session(self, workspace: Workspace) -> str | None:
-        """Bring the earlier run's session here; its id, or None when there is none to go on with."""
-        earlier = self._earlier
-        if earlier is None or earlier.session_id is None:
-            return None
-        carry_session(
-            self._request.worker,
-            earlier.session_id,
-            earlier.folder.worker_config,
-            self._folder.worker_config,
-            cwd=workspace.cwd,
-        )
-        return earlier.session_id
-
-    async def _observe_before(self, packet: Packet, workspace: Workspace) -> list[Observation]:
-        """Run the validation commands on a throw-away clone of the base, never in the worker's."""
-        if not self._validation(packet) or self._stop.is_set():
-            return []
-        clone = baseline(workspace)
-        tree = await asyncio.to_thread(clone.__enter__)
-        try:
-            return await self._observe(packet, "before", workspace, tree)
-        finally:
-            await asyncio.to_thread(clone.__exit__, None, None, None)
-
-    async def _observe(
-        self, packet: Packet, moment: str, workspace: Workspace, tree: Path
-    ) -> list[Observation]:
-        isolation = self._around.isolation
-        if isolation is None or not self._validation(packet):
-            return await self._observe_in(packet, moment, tree / workspace.prefix, None)
-        confined = isolation.commands(workspace, tree, self._folder.path / "scratch")
-        sandbox = await asyncio.to_thread(confined.__enter__)
-        try:
-            return await self._observe_in(packet, moment, tree / workspace.prefix, sandbox)
-        finally:
-            await asyncio.to_thread(confined.__exit__, None, None, None)
-
-    async def _observe_in(
-        self, packet: Packet, moment: str, cwd: Path, sandbox: CommandSandbox | None
-    ) -> list[Observation]:
-        seen: list[Observation] = []
-        for number, command in enumerate(self._validation(packet), start=1):
-            if self._stop.is_set():
-                break
-            observation = await observe(
-                command,
-                cwd=cwd,
-                environment=self._around.env,
-                evidence=self._folder.evidence,
-                name=f"{moment}-{number}",
-                stop=self._stop,
-                sandbox=sandbox,
-            )
-            seen.append(observation)
-            self._log.emit("evidence", moment=moment, observation=msgspec.to_builtins(observation))
-        return seen
+        self._preparation.close()
 
     def _validation(self, packet: Packet) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*packet.validation, *self._request.validation)))
@@ -402,7 +254,7 @@ class _Attempt:
             instructions=INSTRUCTIONS,
             output_schema=SCHEMAS[kind] if request.structured else None,
             environment=self._passed_on() | worker_depth(),
-            inherit_fds=self._around.inherit_fds,
+            inherit_fds=(*self._around.inherit_fds, *self._preparation.held_fds),
         )
         watch = self._watch = Watch(
             WatchPolicy(stall_warning_s=request.stall_warning_s, stall_end_s=request.stall_end_s),
@@ -424,7 +276,10 @@ class _Attempt:
     def _passed_on(self) -> dict[str, str]:
         """What of our surroundings the configuration passes on to the worker."""
         env = self._around.env
-        return {name: env[name] for name in self._request.env_passthrough if name in env}
+        passed, held = passable(self._request.env_passthrough)
+        if held:
+            self._warnings.append(f"not passed on to the worker, for their names: {', '.join(held)}")
+        return {name: env[name] for name in passed if name in env}
 
     async def _watch_worker(self, watch: Watch, enough: asyncio.Event) -> None:
         """Set `enough` when the run is to stop or the watch has seen enough."""
