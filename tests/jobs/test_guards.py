@@ -19,6 +19,7 @@ from dragoman.jobs.guards import (
     check_task,
     connection_roots,
     depth,
+    passable,
     real_roots,
     roots_for,
     worker_depth,
@@ -184,3 +185,11 @@ def test_no_spelling_of_a_path_gets_out(tmp_path_factory: pytest.TempPathFactory
     except Refused:
         return
     assert "*" in found or (root / found).resolve().is_relative_to(root)
+
+
+def test_variables_named_like_secrets_are_not_passed_on() -> None:
+    asked = ["NODE_ENV", "MY_API_KEY", "database_url", "CI", "GH_TOKEN", "ssh_auth_sock", "CI"]
+    assert passable(asked) == (
+        ("NODE_ENV", "CI"),
+        ("MY_API_KEY", "database_url", "GH_TOKEN", "ssh_auth_sock"),
+    )

@@ -16,6 +16,7 @@ from dragoman.jobs.isolation import Isolation, SandboxMisconfigured, plan_isolat
 from dragoman.process.spawn import SpawnPlan
 from dragoman.sandbox.level import Means, find_means
 from dragoman.workers.base import WorkerTask
+from dragoman.workspace import open_workspace
 
 FIXED = "def double(x):\n    return 2 * x\n"
 bubblewrap = pytest.mark.skipif(find_means().bubblewrap is None, reason=f"NOT RUN: {find_means().why_not}")
@@ -224,8 +225,6 @@ def worker_task(place: Place, **changes: Any) -> WorkerTask:
 @bubblewrap
 def test_a_workers_rules_and_its_gateway_are_out_of_its_reach(place: Place) -> None:
     place.bench.carry_out(mend, packet="Goal: x\n", report="Done.")
-    from dragoman.workspace import open_workspace
-
     workspace = open_workspace(place.bench.state, place.bench.name)
     task = worker_task(place, cwd=workspace.path)
     (task.config_folder / "home").mkdir(parents=True)
@@ -257,3 +256,25 @@ def test_a_workers_rules_and_its_gateway_are_out_of_its_reach(place: Place) -> N
 
 def test_without_confinement_nothing_wraps_the_worker(place: Place) -> None:
     assert place.isolation("none").confine_worker() is None
+
+
+@bubblewrap
+def test_an_own_login_opens_its_folder_but_not_what_steers_the_client(place: Place) -> None:
+    place.bench.carry_out(mend, packet="Goal: x\n", report="Done.")
+    workspace = open_workspace(place.bench.state, place.bench.name)
+    (place.user / ".claude").mkdir()
+    (place.user / ".claude" / "settings.json").write_text("{}")
+    task = worker_task(place, cwd=workspace.path)
+    task.config_folder.mkdir(parents=True)
+    confine = place.isolation(own_login=True).confine_worker(lambda run_id: workspace)
+    assert confine is not None
+    script = (
+        "touch ~/.claude/renewed; echo login $?; echo x > ~/.claude/settings.json; echo rules $?; ls ~/.ssh"
+    )
+    plan = SpawnPlan(argv=("/bin/sh", "-c", script), env=place.env, cwd=workspace.path)
+    confined = confine(plan, task)
+    done = subprocess.run(
+        confined.argv, env=dict(confined.env), cwd=confined.cwd, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "login 0\nrules 2\n", done.stderr
+    assert (place.user / ".claude" / "renewed").exists()

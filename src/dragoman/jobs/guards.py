@@ -289,6 +289,31 @@ def worker_depth() -> dict[str, str]:
     return {DEPTH_VARIABLE: str(DEEPEST)}
 
 
+# What the name of a variable with a secret in it usually has.
+_SECRET_WORDS = (
+    "AUTH", "COOKIE", "SESSION", "PRIVATE", "KEY", "SECRET", "TOKEN", "CREDENTIAL", "PASSWORD", "PASSWD",
+)  # fmt: skip
+_SECRET_NAMES = frozenset({"DATABASE_URL", "DSN", "SSH_AGENT_PID"})
+
+
+def passable(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which variables a worker may be given beyond the safe ones, and which not, by their names.
+
+    Args:
+        names: `delegation.env_passthrough`.
+
+    Returns:
+        Those passed on and those held back, each once, in order.
+    """
+    passed: dict[str, None] = {}
+    held: dict[str, None] = {}
+    for name in names:
+        folded = name.upper()
+        secret = folded in _SECRET_NAMES or any(word in folded for word in _SECRET_WORDS)
+        (held if secret else passed)[name] = None
+    return tuple(passed), tuple(held)
+
+
 def _check_name(name: str, what: str) -> None:
     if len(os.fsencode(name)) > MAX_PATH_BYTES:
         raise Refused(f"{what} has a name of more than {MAX_PATH_BYTES} bytes", code="limit_exceeded")

@@ -34,6 +34,10 @@ from dragoman.workspace import Workspace, open_workspace
 UNCONFINED: Mapping[str, Any] = {"mode": "worktree", "level": "none", "permission_rules": True}
 
 _RULES = ("settings.json", "schema.json")
+_STEERING = (
+    *("settings.json", "settings.local.json", "CLAUDE.md", "hooks", "commands", "agents", "skills"),
+    *("plugins", "local"),
+)
 # The system's own folders are what a toolchain is looked for in, not what a user opens.
 _TOO_WIDE = (Path("/"), Path("/proc"), Path("/dev"), Path("/sys"), Path("/run"))
 
@@ -218,8 +222,11 @@ class Isolation:
             own = find_program(program, self.user_home, base=base)
             mounts += [Mount(path, path) for path in own.readable]
             links_seen += own.links
-        if self.own_login:
-            mounts += [Mount(path, path) for path in sorted(self.user_home.glob(".claude*"))]
+        if self.own_login and program is not None:
+            # The client renews its login there; what it would run the next time is not the worker's to write.
+            folders = self._login_folders()
+            writable = (*writable, *folders)
+            mounts += [Mount(path, path) for path in _steering(folders)]
         secrets = secret_files(tree, spared=(name for name, _ in workspace.included))
         twice = [workspace.repository / path.relative_to(tree) for path in secrets]
         return Confinement(
@@ -235,6 +242,13 @@ class Isolation:
             network=self.own_login,
             environment=toolchain.environment,
         )
+
+    def _login_folders(self) -> tuple[Path, ...]:
+        """Where the user's own Claude Code keeps its login."""
+        chosen = self.env.get("CLAUDE_CONFIG_DIR", "")
+        found = sorted(self.user_home.glob(".claude*"))
+        found += [Path(chosen)] if chosen.startswith("/") and Path(chosen).is_dir() else []
+        return tuple(dict.fromkeys(path.resolve() for path in found))
 
     def _wrap(self, plan: SpawnPlan, view: Confinement, cwd: Path) -> SpawnPlan:
         env = {**view.environment, **plan.env}
@@ -290,6 +304,11 @@ def plan_isolation(
 def _own_folders(home: Home) -> tuple[Path, ...]:
     """Everything of ours; what a run needs of it is opened by name."""
     return (home.state, home.run, home.short_sockets, home.config_file)
+
+
+def _steering(folders: tuple[Path, ...]) -> list[Path]:
+    """What in a client's folder tells it what to do the next time, as far as it is there."""
+    return [path for folder in folders for name in _STEERING if (path := folder / name).exists()]
 
 
 def _stores(workspace: Workspace, tree: Path) -> tuple[Path, ...]:

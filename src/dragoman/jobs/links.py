@@ -43,18 +43,19 @@ def find_links(checkout: Path, tree: Path, names: Iterable[str], prefix: str) ->
             wanted = str(relative)
             if any(relative.is_relative_to(other) for other in found) or not (checkout / wanted).is_dir():
                 continue
-            if _is_free(tree, wanted):
-                found[wanted] = Link((checkout / wanted).resolve(), wanted)
+            source = (checkout / wanted).resolve()
+            if _is_free(tree, wanted, source):
+                found[wanted] = Link(source, wanted)
     return tuple(found.values())
 
 
-def _is_free(tree: Path, name: str) -> bool:
+def _is_free(tree: Path, name: str, source: Path) -> bool:
     """Whether nothing is there, or what we put there before, and no link on the way leads out."""
     place = tree / name
     if not place.parent.resolve().is_relative_to(tree.resolve()):
         return False
     if place.is_symlink():
-        return place.name in place.readlink().name
+        return place.resolve() == source
     if not place.exists():
         return True
     return place.is_dir() and not any(place.iterdir())
