@@ -76,3 +76,16 @@ def test_a_command_it_says_it_ran_is_looked_for_among_its_calls(
     found = compare(read_claims(REPORT), ["pricing.py"], [PASSED], seen_commands=seen)
     assert [difference.kind for difference in found] == expected
     assert compare(read_claims(REPORT), ["pricing.py"], [PASSED]) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["None.", "- none", "- (none)", "No files changed.", "- nothing", "N/A", "- No files were changed"],
+)
+def test_a_worker_that_says_it_changed_no_file_names_none(said: str) -> None:
+    assert read_claims(f"Summary: x\nChanged files:\n{said}\n").files == ()
+
+
+@pytest.mark.parametrize("said", ["- none.py", "- docs/none", "- nothing.txt", "- no_files"])
+def test_a_file_with_such_a_name_is_a_file(said: str) -> None:
+    assert read_claims(f"Changed files:\n{said}\n").files == (said.removeprefix("- "),)

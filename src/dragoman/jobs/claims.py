@@ -19,6 +19,8 @@ _FIELDS = {
 }
 _PASSED = re.compile(r"\b(pass(es|ed|ing)?|ok|green|succeed(s|ed)?|success)\b", re.IGNORECASE)
 _FAILED = re.compile(r"\b(fail(s|ed|ing|ure)?|error(s|ed)?|red|broken)\b", re.IGNORECASE)
+# How a worker says that it changed no file; a file of such a name would be in ticks or have an ending.
+_NO_FILE = re.compile(r"\W*(none|nothing|n/?a|no (\w+ )*(files?|changes?)( \w+)*)\W*$", re.IGNORECASE)
 _TICKED = re.compile(r"`([^`\n]+)`")
 
 Outcome = Literal["passed", "failed", "unclear"]
@@ -62,7 +64,8 @@ def read_claims(report: str) -> Claims:
         command = ticked[0] if ticked else re.split(r"\s+(?:-|->|–|—|→|:|\()\s*", item, maxsplit=1)[0]
         said = item.replace(command, "", 1)
         commands.append(ClaimedCommand(command=command, outcome=_outcome(said)))
-    return Claims(files=tuple(paths_of(sections.get("files", []))), commands=tuple(commands))
+    files = [path for path in paths_of(sections.get("files", [])) if not _NO_FILE.match(path)]
+    return Claims(files=tuple(files), commands=tuple(commands))
 
 
 def _outcome(text: str) -> Outcome:
