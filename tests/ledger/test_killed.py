@@ -152,7 +152,9 @@ class _Daemon:
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line.startswith("listening on http://"), line
+        if not line.startswith("listening on http://"):
+            self.stop()
+            raise AssertionError(f"the daemon did not start: {line}")
         self.port = int(line.rsplit(":", 1)[1])
         self.data = (self.home / "state" / "data.token").read_text().strip()
 
@@ -208,11 +210,13 @@ def daemon(tmp_path: Path) -> Iterator[_Daemon]:
     _Provider.answers = 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Provider)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    running = _Daemon(tmp_path, server.server_address[1])
-    yield running
-    running.stop()
-    server.shutdown()
-    server.server_close()
+    try:
+        running = _Daemon(tmp_path, server.server_address[1])
+        yield running
+        running.stop()
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def _expected(count: int) -> tuple[int, int]:
