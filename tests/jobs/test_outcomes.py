@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -248,3 +252,33 @@ def test_a_stop_while_the_worker_works_keeps_what_it_did(fake_bench: Any) -> Non
     result = asyncio.run(asyncio.wait_for(main(), 60))
     assert ended(result) == ("failed", "worker_cancelled")
     assert [file["path"] for file in result["delta"]["files"]] == ["made.txt"]
+
+
+def _lose_git(tree: Path) -> None:
+    shutil.rmtree(tree / ".git")
+
+
+def _lose_everything(tree: Path) -> None:
+    for entry in tree.iterdir():
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _lose_itself(tree: Path) -> None:
+    shutil.rmtree(tree)
+
+
+@pytest.mark.parametrize("act", [_lose_git, _lose_everything, _lose_itself])
+def test_a12_a_workspace_that_is_lost_never_becomes_the_repository_around_it(
+    bench: Any, act: Callable[[Path], None]
+) -> None:
+    # A repository around the state folder is what a git without its own folder would fall through to.
+    subprocess.run(["git", "init", "-q", str(bench.state.parent)], check=True)
+    around = bench.state.parent / "around.txt"
+    around.write_text("mine")
+    result = bench.carry_out(act, report="All done.")
+    assert ended(result) == ("failed", "metadata_missing")
+    assert "lost its" in result["error"]
+    assert "delta" not in result
+    assert result["report"]["text"] == "All done."
+    assert around.read_text() == "mine"
+    assert (bench.repository / "code_under_test.py").exists()
