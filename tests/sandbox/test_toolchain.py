@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,14 @@ def test_configured_folders_are_opened_whole(home: Path) -> None:
 def test_loops_and_missing_folders_are_left_out(home: Path) -> None:
     (home / "loop").symlink_to("loop")
     assert find(home, home / "loop", home / "missing" / "bin", Path("/usr/bin")).readable == ()
+
+
+def test_what_we_may_not_read_ourselves_is_left_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mine", "others"):
+        program(home / name / "bin" / "tool")
+    monkeypatch.setattr(os, "access", lambda path, mode: "others" not in str(path))
+    found = find(home, home / "mine" / "bin", home / "others" / "bin")
+    assert found.readable == (home / "mine",)
 
 
 @pytest.mark.parametrize("name", [".env", ".env.local", ".env.production", ".envrc", "id_rsa", ".netrc"])

@@ -50,7 +50,7 @@ def plan_bubblewrap(
         steps.bind(Path("/etc/resolv.conf"), "--ro-bind-try", Path("/etc/resolv.conf"))
     readable = topmost(confinement.readable)
     for path in readable:
-        steps.bind(path, "--ro-bind", path)
+        steps.bind(path, "--ro-bind-try", path)
     hidden = list(_visible_denials(confinement, readable))
     for path in hidden:
         if path.is_dir():

@@ -159,7 +159,8 @@ class _Search:
         self._seen: set[Path] = set()
 
     def found(self, environment: dict[str, str]) -> Toolchain:
-        readable = topmost(tuple(self._open))
+        # What we may not read ourselves cannot be shown to anybody.
+        readable = topmost(tuple(path for path in self._open if os.access(path, os.R_OK)))
         visible = (*self._base.readable, *readable)
         known = dict(self._base.links)
         links = [
