@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from dragoman.jobs.best_of import rank
 
 
-def result(status: str = "success", verdict: str = "passed", files: int = 1, **more: Any) -> dict[str, Any]:
+def result(status: str = "success", verdict: str = "proved", files: int = 1, **more: Any) -> dict[str, Any]:
     return {
         "status": status,
-        "evidence": {"verdict": verdict, "after": [{"status": verdict}], "differences": []},
+        "evidence": {
+            "verdict": verdict,
+            "after": [{"status": {"proved": "passed"}.get(verdict, verdict)}],
+            "differences": [],
+        },
         "delta": {"files": [{"path": f"f{n}", "added": 1, "removed": 0} for n in range(files)]},
         "warnings": [],
         **more,

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 _STATUS = {"success": 0, "partial": 1, "needs_user": 2, "failed": 3}
-_VERDICT = {"passed": 0, "unproved": 1, "failed": 2}
+_VERDICT = {"proved": 0, "unproved": 1, "failed": 2}
 
 
 class Standing(NamedTuple):

@@ -7,6 +7,8 @@ from typing import Any
 from dragoman.mcp.replies import Reply, compact, shown_text
 
 _MOST_DENIALS = 5
+# The seed's two words; what nothing could prove has none.
+_VERIFIED = {"proved": "passed", "failed": "failed"}
 
 
 def result_view(result: dict[str, Any]) -> Reply:
@@ -34,7 +36,7 @@ def result_view(result: dict[str, Any]) -> Reply:
                 "integrity": (result.get("integrity") or {}).get("changed"),
             },
             "server_verified": {
-                "status": evidence.get("verdict"),
+                "status": _VERIFIED.get(str(evidence.get("verdict"))),
                 "commands": [_command(item) for item in evidence.get("after") or []],
                 "differences": [item.get("text") for item in evidence.get("differences") or []],
             },
@@ -52,6 +54,17 @@ def result_view(result: dict[str, Any]) -> Reply:
             ],
         }
     )
+
+
+def _report(result: dict[str, Any]) -> Reply:
+    """The worker's words: whole, or their beginning with where the rest is and its digest."""
+    report = result.get("report") or {}
+    worker = result.get("worker") or {}
+    shown = shown_text(str(report.get("text") or worker.get("text") or ""))
+    if "text_truncated" in shown or report.get("truncated"):
+        kept = {"text_truncated": True, "text_path": report.get("file"), "text_sha256": report.get("sha256")}
+        shown |= {name: value for name, value in kept.items() if value is not None}
+    return shown
 
 
 def _file(item: dict[str, Any]) -> str:
