@@ -202,3 +202,11 @@ def test_a_runner_told_to_end_at_any_moment_of_its_start_leaves_a_result(place: 
         time.sleep(delay_s)  # not waiting for anything: any moment will do
         send_signal(run.runner, signal.SIGTERM)
         assert place.result(run)["error_code"] == "worker_cancelled"
+
+
+def test_codex_has_no_login_of_its_own_to_work_with(place: Place) -> None:
+    run = place.start(worker="codex", worker_login="own")
+    result = place.result(run)
+    assert (result["status"], result["error_code"]) == ("failed", "config_invalid")
+    assert "own login" in result["error"]
+    assert result["next"]

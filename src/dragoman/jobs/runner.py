@@ -180,6 +180,12 @@ def _worker(run: _Run, adopts: bool, confine: Confine | None) -> Worker:
                 reach=reach,
             )
         case "codex":
+            if request.worker_login == "own":
+                raise DragomanError(
+                    "only Claude Code can work with the user's own login",
+                    hint='set worker = "claude" or worker_login = "gateway" under [delegation]',
+                    code="config_invalid",
+                )
             return CodexWorker(find_codex(request.worker_command, env), env, confine=confine, reach=reach)
 
 
