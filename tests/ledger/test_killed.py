@@ -135,7 +135,7 @@ class _Provider(BaseHTTPRequestHandler):
 class _Daemon:
     """A real daemon in a home of its own."""
 
-    def __init__(self, root: Path, provider: int) -> None:
+    def __init__(self, root: Path, provider: int, **more_env: str) -> None:
         self.home = root / "d"
         self.home.mkdir()
         (self.home / "dragoman.toml").write_text(
@@ -143,7 +143,7 @@ class _Daemon:
             f'wires.chat = "http://127.0.0.1:{provider}/v1"\n[models.m]\nprovider = "mock"\n'
             "price = { input = 1.0, output = 1.0 }\n"
         )
-        env = {"HOME": str(root), "PATH": os.environ["PATH"], "DRAGOMAN_HOME": str(self.home)}
+        env = {"HOME": str(root), "PATH": os.environ["PATH"], "DRAGOMAN_HOME": str(self.home), **more_env}
         self.process = subprocess.Popen(
             [str(Path(sys.executable).with_name("dragoman")), "serve"],
             env=env,
@@ -205,18 +205,22 @@ class _Daemon:
 
 
 @pytest.fixture
-def daemon(tmp_path: Path) -> Iterator[_Daemon]:
-    """A daemon whose one provider counts."""
+def provider() -> Iterator[int]:
+    """The port of a provider that counts."""
     _Provider.answers = 0
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Provider)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        running = _Daemon(tmp_path, server.server_address[1])
-        yield running
-        running.stop()
-    finally:
-        server.shutdown()
-        server.server_close()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, provider: int) -> Iterator[_Daemon]:
+    """A daemon over that provider."""
+    running = _Daemon(tmp_path, provider)
+    yield running
+    running.stop()
 
 
 def _expected(count: int) -> tuple[int, int]:
@@ -259,3 +263,17 @@ def test_a_gateway_that_is_killed_loses_the_last_second_at_most_and_a_clean_stop
     left = b"".join(file.read_bytes() for file in spool.glob("*.jsonl"))
     ids = {json.loads(line)["id"] for line in left.splitlines()}
     assert len(ids) == 100
+
+
+@pytest.mark.postgres
+def test_a_daemon_keeps_its_ledger_in_postgresql_when_told_to(
+    tmp_path: Path, provider: int, postgres_url: str
+) -> None:
+    daemon = _Daemon(tmp_path, provider, DRAGOMAN_DATABASE=postgres_url)
+    try:
+        daemon.ask(20)
+        time.sleep(spool_module.FLUSH_AFTER_S + 0.1)
+        assert _counted(daemon.usage()) == _expected(20)
+        assert not (daemon.home / "state" / "dragoman.db").exists()
+    finally:
+        daemon.stop()
