@@ -63,6 +63,7 @@ class World:
         *,
         scenario: Path = SCENARIO,
         stop_when: Callable[[], bool] | None = None,
+        role: str = "worker",
     ) -> dict[str, Any]:
         env = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(self.user), "LANG": "C.UTF-8"}
         opened: dict[str, Workspace] = {}
@@ -71,7 +72,7 @@ class World:
         listeners = self._listeners()
         port = listeners[0].getsockname()[1]
         packet = (
-            f"Goal: try. Main: {self.repository} Home: {self.user}\n"
+            f"Role: {role}\nGoal: try. Main: {self.repository} Home: {self.user}\n"
             f"Allowed files:\n- `a.txt`\nValidation commands:\n- `{COMMAND}`\n"
         )
         request = RunRequest(
@@ -264,6 +265,17 @@ def test_the_real_claude_code_gets_nothing_through_by_its_tools(world: World, le
         assert not [name for name in world.listing() if "escaped-by" in name]
         assert [name for name in world.listing() if "through-by" in name]
         assert (result["status"], result["error_code"]) == ("partial", "isolation_violation")
+
+
+@bubblewrap
+@pytest.mark.real_client
+def test_the_real_claude_code_reviews_in_a_tree_that_nothing_can_write(world: World) -> None:
+    before = world.listing()
+    result = world.carry_out("bubblewrap", claude(world), scenario=FIXTURES / "review.toml", role="reviewer")
+    assert result["worker"]["status"] == "finished", result["worker"]
+    assert world.listing() == before
+    assert result["delta"]["files"] == []
+    assert b"GOT THROUGH: []" in world.heard
 
 
 @bubblewrap

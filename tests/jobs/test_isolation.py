@@ -278,3 +278,23 @@ def test_an_own_login_opens_its_folder_but_not_what_steers_the_client(place: Pla
     )
     assert done.stdout == "login 0\nrules 2\n", done.stderr
     assert (place.user / ".claude" / "renewed").exists()
+
+
+@bubblewrap
+def test_a_worker_that_may_only_read_finds_nothing_to_write_but_its_own_folder(place: Place) -> None:
+    place.bench.carry_out(mend, packet="Goal: x\n", report="Done.")
+    workspace = open_workspace(place.bench.state, place.bench.name)
+    task = worker_task(place, cwd=workspace.path, read_only=True)
+    task.config_folder.mkdir(parents=True)
+    confine = place.isolation().confine_worker(lambda run_id: workspace)
+    assert confine is not None
+    script = (
+        f"cat code_under_test.py; git status --short; touch x; echo tree $?; touch {task.config_folder}/x"
+    )
+    plan = SpawnPlan(argv=("/bin/sh", "-c", script), env=place.env, cwd=workspace.path)
+    confined = confine(plan, task)
+    done = subprocess.run(
+        confined.argv, env=dict(confined.env), cwd=confined.cwd, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"{FIXED} M code_under_test.py\ntree 1\n", done.stderr
+    assert done.returncode == 0

@@ -139,7 +139,7 @@ class Isolation:
                 workspace,
                 workspace.path,
                 scratch,
-                writable=(workspace.path, task.config_folder.resolve()),
+                writable=(*(() if task.read_only else (workspace.path,)), task.config_folder.resolve()),
                 program=Path(plan.argv[0]),
                 also_read=tuple(folder.resolve() for folder in task.readable_dirs),
             )
@@ -215,6 +215,8 @@ class Isolation:
             mounts.append(Mount(tree, checkout))
             for link in links:
                 mounts += [Mount(link.source, tree / link.name), Mount(link.source, checkout / link.name)]
+        if not _under(tree, writable):
+            mounts.insert(0, Mount(tree, tree))
         mounts += [Mount(store, store) for store in _stores(workspace, tree) if store.is_dir()]
         links_seen = toolchain.links
         if program is not None:
@@ -329,6 +331,8 @@ def _gateway(home: Home, url: str) -> Gateway:
             f"a confined worker reaches a gateway on loopback only, not {host or 'nothing'}",
             hint='set [delegation.sandbox] level = "none" for a gateway elsewhere',
         )
+    # Its folder is what is shown; the gateway itself may come later, or come back.
+    _private(home.gateway_socket.parent)
     return Gateway(home.gateway_socket, parts.port or 80)
 
 

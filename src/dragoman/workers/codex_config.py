@@ -129,12 +129,13 @@ def sandbox_for(task: WorkerTask, *, confined: bool) -> CodexSandbox:
 
 def unenforced(task: WorkerTask, *, confined: bool) -> tuple[Notice, ...]:
     """What of the task's scope Codex cannot enforce while it works; the run is checked afterwards."""
-    if confined:
-        return ()
     open_ends: list[str] = []
     if not task.read_only and task.editable and task.editable != ("**",):
-        open_ends.append("its sandbox opens the whole folder for writing")
-    open_ends.append("files outside the folder can be read")
+        open_ends.append("any file of the whole folder can be written")
+    if not confined:
+        open_ends.append("files outside the folder can be read")
+    if not open_ends:
+        return ()
     return (Notice(code="scope_not_enforced", text=f"Codex: {' and '.join(open_ends)}"),)
 
 
