@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -103,7 +104,10 @@ def packet_of(request: JobRequest) -> str:
     parts += _section("Constraints", list(request.constraints))
     parts += _section("Validation commands", [f"`{line}`" for line in request.verification_commands])
     if request.diff:
-        parts.append(f"## Diff to look at\n\n```diff\n{request.diff.rstrip()}\n```")
+        # A fence no line of the diff can close: what it quotes must open no section of its own.
+        longest = max((len(run) for run in re.findall("`+", request.diff)), default=0)
+        fence = "`" * max(3, longest + 1)
+        parts.append(f"## Diff to look at\n\n{fence}diff\n{request.diff.rstrip()}\n{fence}")
     return "\n\n".join(parts) + "\n"
 
 
