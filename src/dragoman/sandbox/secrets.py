@@ -26,6 +26,8 @@ _IN_TREE = (
     ".env", ".env.*", ".envrc", ".netrc", ".git-credentials", ".pypirc", "id_rsa", "id_dsa", "id_ecdsa",
     "id_ed25519",
 )  # fmt: skip
+# What every name in question begins with: a work tree may have a hundred thousand others.
+_MAYBE = (".env", ".netrc", ".git-credentials", ".pypirc", "id_")
 _HARMLESS = (
     ".env.example", ".env.*.example", ".env.sample", ".env.template", ".env.dist", ".env.defaults",
     ".env.test", ".env.d.ts", ".env.*.ts", ".env.*.js", ".env.*.py", ".env.*.md",
@@ -61,20 +63,24 @@ def secret_files(tree: Path, *, spared: Iterable[str] = ()) -> tuple[Path, ...]:
         spared: names relative to `tree` the user has chosen to bring along.
     """
     chosen = {tree / name for name in spared}
-    return tuple(path for path in _walk(tree) if path not in chosen)
+    return tuple(sorted(path for path in _walk(tree) if path not in chosen))
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
-            listed = sorted(entries, key=lambda entry: entry.name)
+            listed = list(entries)
     except OSError:
         return
     for entry in listed:
         if entry.is_dir(follow_symlinks=False):
             if entry.name not in _NOT_LOOKED_INTO:
                 yield from _walk(Path(entry.path))
-        elif is_secret_name(entry.name) and entry.is_file(follow_symlinks=False):
+        elif (
+            entry.name.startswith(_MAYBE)
+            and is_secret_name(entry.name)
+            and entry.is_file(follow_symlinks=False)
+        ):
             yield Path(entry.path)
 
 
