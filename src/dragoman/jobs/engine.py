@@ -22,6 +22,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+# DBOS imports it. Imported late, in one thread, it is met half made by statements of the others (2.1.9).
+import sqlalchemy.orm  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from sqlalchemy.engine import URL
 
 from dragoman.config.files import ensure_private_folder, write_new_private_file
