@@ -7,7 +7,7 @@ import pytest
 from dragoman.jobs.watch import Watch, WatchPolicy
 from dragoman.workers.base import Alive, Denied, Retrying, Said, Spawned, ToolAnswered, ToolCalled
 
-POLICY = WatchPolicy(stall_warning_s=10, stall_end_s=100, same_denial=3, denials=6)
+POLICY = WatchPolicy(stall_warning_s=10, stall_end_s=100, same_denial=3, in_a_row=6)
 
 
 class Clock:
@@ -79,11 +79,20 @@ def test_the_same_refused_call_again_and_again_is_the_end(watch: Watch) -> None:
     assert (watch.look(), watch.end_reason, watch.denials) == ("end", "permission", 3)
 
 
-def test_many_different_refusals_are_the_end_too(watch: Watch) -> None:
+def test_many_different_refusals_in_a_row_are_the_end_too(watch: Watch) -> None:
     for number in range(6):
         assert watch.look() is None
         watch.heard(Denied(id=str(number), tool="Read", target=f"/{number}"))
     assert watch.look() == "end"
+
+
+def test_a_call_that_goes_through_forgives_the_refusals_before_it(watch: Watch) -> None:
+    for number in range(30):
+        watch.heard(Denied(id=str(number), tool="Read", target=f"/{number}"))
+        if number % 5 == 4:
+            watch.heard(ToolAnswered(id="other", ok=True))
+        assert watch.look() is None
+    assert watch.denials == 30
 
 
 def test_it_is_told_what_the_worker_turns_to(clock: Clock) -> None:

@@ -29,13 +29,13 @@ class WatchPolicy:
         stall_end_s: then it is ended; 0 for never. A gateway waits ten minutes for a first byte and five
             for the next one, so this is longer than both together.
         same_denial: times the very same call was refused, then it is ended: it will not learn.
-        denials: refusals of any kind, then it is ended.
+        in_a_row: refusals with no call that went through between them, then it is ended.
     """
 
     stall_warning_s: float = 120.0
     stall_end_s: float = 1200.0
-    same_denial: int = 5
-    denials: int = 40
+    same_denial: int = 8
+    in_a_row: int = 20
 
 
 class Watch:
@@ -60,6 +60,7 @@ class Watch:
         self._heard_at = clock()
         self._tools: dict[str, str] = {}
         self._denied: Counter[tuple[str, str]] = Counter()
+        self._in_a_row = 0
         self._warned = False
         self._busy: Busy | None = None
         self.end_reason: EndReason | None = None
@@ -88,6 +89,8 @@ class Watch:
                 self._tools[event.id] = event.tool
             case ToolAnswered():
                 self._tools.pop(event.id, None)
+                if event.ok:
+                    self._in_a_row = 0
             case Denied():
                 self._tools.pop(event.id, None)
                 self._take_denial(event)
@@ -115,7 +118,9 @@ class Watch:
     def _take_denial(self, event: Denied) -> None:
         call = (event.tool, event.target)
         self._denied[call] += 1
-        if self._denied[call] >= self._policy.same_denial or self.denials >= self._policy.denials:
+        self._in_a_row += 1
+        policy = self._policy
+        if self._denied[call] >= policy.same_denial or self._in_a_row >= policy.in_a_row:
             self.end_reason = self.end_reason or "permission"
 
     def _turn_to(self, busy: Busy) -> None:
