@@ -86,6 +86,8 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def is_secret_name(name: str) -> bool:
     """Whether a file of this name usually holds secrets."""
+    if not name.startswith(_MAYBE):
+        return False
     return any(fnmatchcase(name, sign) for sign in _IN_TREE) and not any(
         fnmatchcase(name, sign) for sign in _HARMLESS
     )
