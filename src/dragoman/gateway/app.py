@@ -20,6 +20,7 @@ from dragoman.wire.turns import Wire
 from .asgi import App, Receive, Scope, Send
 from .bodies import read_body
 from .budgets import Budgets
+from .capture import Captures
 from .conversation import Conversation
 from .counting import count_tokens
 from .departure import ClientLeft, Departure
@@ -108,6 +109,12 @@ class Gateway:
         self._budgets = Budgets(slots.parent / "budgets" if budgets is None else budgets)
         self._tariffs = Tariffs(slots.parent / "tariffs.json", clock=clock)
         self._quota = QuotaHeaders(slots.parent / "quota", clock=clock, wall=wall)
+        self._captures = Captures(
+            slots.parent,
+            clock=clock,
+            wall=wall,
+            warn=lambda event, **fields: self._log("warning", event, **fields),
+        )
         self._learned: dict[tuple[str, str], Dialect] = {}
         self.runtime = runtime
 
@@ -150,6 +157,7 @@ class Gateway:
     async def aclose(self) -> None:
         """Write what waits and close idle connections."""
         self._spool.close()
+        await self._captures.aclose()
         await self._transport.aclose()
 
     async def _handle_port(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -241,7 +249,8 @@ class Gateway:
                 silence_s=self._silence_s,
                 clock=self._clock,
             )
-            await Exchange(self._means, talk, self._spool.append).run()
+            recording = self._captures.begin(talk, self._means, self._spool.append)
+            await (recording or Exchange(self._means, talk, self._spool.append)).run()
 
     async def _count(self, incoming: Incoming, body: bytes, send: Send) -> None:
         try:
