@@ -171,6 +171,62 @@ def test_sighup_reloads_every_gateway_of_several(homestead, until):
     assert {daemon.call("/v1/models/mine", **bearer).status for _ in range(20)} == {200}
 
 
+MINE = '[providers.p]\nwires.chat = "http://127.0.0.1:9/v1"\n[models.mine]\nprovider = "p"\n'
+
+
+def test_a_changed_file_is_taken_into_use_by_itself_and_a_wrong_one_is_told(homestead, until):
+    daemon = homestead.serve("--workers", "2").wait_up()
+    data, control = (
+        {"Authorization": f"Bearer {file.read_text().strip()}"}
+        for file in (daemon.home.data_token_file, daemon.home.control_token_file)
+    )
+
+    def statuses() -> set[int]:
+        return {daemon.call("/v1/models/mine", **data).status for _ in range(10)}
+
+    homestead.home.config_file.write_text(MINE)
+    until(lambda: statuses() == {200})
+    assert daemon.call("/api/v1/status", **control).json["config_error"] is None
+    reloads = daemon.note["reloads"]["count"]
+    homestead.home.config_file.write_text(MINE + '[providers.q]\npreset = "no-such-preset"\nkey_env = "K"\n')
+    until(lambda: daemon.note["reloads"]["count"] > reloads)
+    assert statuses() == {200}
+    told = homestead.dragoman("status")
+    assert (told.returncode, "REFUSED" in told.stdout, "no-such-preset" in told.stdout) == (0, True, True)
+    assert "no-such-preset" in json.loads(homestead.dragoman("status", "--json").stdout)["config_error"]
+    assert "no-such-preset" in daemon.call("/api/v1/status", **control).json["config_error"]
+    assert any("no-such-preset" in str(row.get("failure")) for row in homestead.log())
+    homestead.home.config_file.unlink()  # no change: an editor may be between two steps
+    draft = homestead.folder / "draft"
+    draft.write_text(MINE.replace("mine", "yours"))
+    draft.replace(homestead.home.config_file)
+    until(lambda: statuses() == {404})
+    assert daemon.call("/v1/models/yours", **data).status == 200
+    assert homestead.dragoman("status").stdout.count("REFUSED") == 0
+
+
+def test_children_that_come_back_while_the_file_is_wrong_serve_what_was_in_force(homestead, until):
+    homestead.home.config_file.write_text(MINE)
+    daemon = homestead.serve("--workers", "2").wait_up()
+    data, control = (
+        {"Authorization": f"Bearer {file.read_text().strip()}"}
+        for file in (daemon.home.data_token_file, daemon.home.control_token_file)
+    )
+    for wrong in ("nonsense", MINE + '[providers.q]\npreset = "no-such-preset"\n'):
+        homestead.home.config_file.write_text(wrong)
+        old = daemon.pids("gateway")
+        for pid in old:
+            os.kill(pid, signal.SIGKILL)
+        assert daemon.call("/v1/models/mine", **data).status == 200
+        until(lambda old=old: len(set(daemon.pids("gateway")) - set(old)) == 2)
+        for pid in daemon.pids("control"):
+            os.kill(pid, signal.SIGKILL)
+        assert daemon.call("/api/v1/status", **control).status == 200
+        assert {daemon.call("/v1/models/mine", **data).status for _ in range(10)} == {200}
+    assert daemon.stop() == 0
+    assert [path.name for path in daemon.home.run.rglob("*") if not path.is_dir()] == ["lock"]
+
+
 def test_nothing_that_does_not_run_can_be_changed(homestead):
     for change in (reload_daemon, restart_daemon):
         with pytest.raises(NotRunning) as caught:

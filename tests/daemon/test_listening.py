@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from dragoman import __version__
 from dragoman.daemon import listening
 from dragoman.daemon.channel import LineReader, encode_message
 from dragoman.daemon.listening import Listener, failures_reported, offer_to_leave, serve_until_told
@@ -43,7 +44,7 @@ class Child:
 
     async def ready(self) -> Child:
         line = await asyncio.to_thread(self.parent.recv, 1000)
-        assert line == encode_message("ready")
+        assert line == encode_message("ready", version=__version__)
         return self
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -98,6 +98,8 @@ def status(as_json: bool) -> int:
             click.echo(f"  {child.role} {child.index}: {child.state}, pid {child.pid}")
         if not any(child.role == "control" for child in note.children):
             click.echo("  control: asleep, starts when needed")
+        if note.reloads.message is not None:
+            click.echo(f"  dragoman.toml was REFUSED, the one before it is in force: {note.reloads.message}")
         click.echo(f"  home {home.state}")
     return ExitCode.OK if answers else ExitCode.FAILED
 
@@ -110,6 +112,7 @@ def _status_json(home: Home, note: DaemonNote | None, answers: bool) -> dict[str
             {"role": child.role, "index": child.index, "pid": child.pid, "state": child.state}
             for child in note.children
         ]
+        answer["config_error"] = note.reloads.message
     return answer
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from dragoman import __version__
-from dragoman.config.load import load_config
 from dragoman.config.paths import Home, resolve_home
 from dragoman.config.schema import Config
 from dragoman.control.app import Control, control_app
@@ -29,6 +28,7 @@ from dragoman.control.retention import Retainer, retention_routes, room_sweepers
 from dragoman.control.runs import run_routes
 from dragoman.control.workspaces import workspace_routes
 from dragoman.daemon.child_log import log_to
+from dragoman.daemon.config_in_force import ConfigReader, config_at_start
 from dragoman.daemon.job_room import open_jobs
 from dragoman.daemon.listening import (
     Listener,
@@ -50,7 +50,14 @@ def describe_daemon(home: Home) -> dict[str, Any]:
     """Parent and children as `daemon.json` has them."""
     note = read_daemon_json(home)
     if note is None:
-        return {"url": None, "pid": None, "version": None, "since": None, "children": []}
+        return {
+            "url": None,
+            "pid": None,
+            "version": None,
+            "since": None,
+            "children": [],
+            "config_error": None,
+        }
     return {
         "url": note.url,
         "pid": note.pid,
@@ -60,6 +67,7 @@ def describe_daemon(home: Home) -> dict[str, Any]:
             {"role": child.role, "index": child.index, "pid": child.pid, "state": child.state}
             for child in note.children
         ],
+        "config_error": note.reloads.message,
     }
 
 
@@ -147,8 +155,8 @@ def main() -> None:
     home = resolve_home(os.environ, Path(arguments.config))
     with failures_reported(channel):
         flags = json.loads(arguments.flags)
-        config = load_config(home, os.environ, flags)
-        log_to(home.logs / "daemon.log", "control", config.log.level)
+        config = config_at_start(home, os.environ, flags, arguments.in_force)
+        log = log_to(home.logs / "daemon.log", "control", config.log.level)
         run_child(
             serve_control(
                 home,
@@ -156,7 +164,13 @@ def main() -> None:
                 int(arguments.listen_fd),
                 channel,
                 float(arguments.idle_s),
-                read_config=lambda: load_config(home, os.environ, flags),
+                read_config=ConfigReader(
+                    home,
+                    os.environ,
+                    flags,
+                    config,
+                    warn=lambda text: log.write("warning", "config_refused", message=text),
+                ),
             )
         )
 

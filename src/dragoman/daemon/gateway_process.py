@@ -20,6 +20,7 @@ from dragoman.config.paths import Home, resolve_home
 from dragoman.config.schema import Config
 from dragoman.config.tokens import TokenCache
 from dragoman.daemon.child_log import log_to
+from dragoman.daemon.config_in_force import config_at_start
 from dragoman.daemon.listening import (
     Listener,
     child_arguments,
@@ -114,7 +115,7 @@ def main() -> None:
     home = resolve_home(os.environ, Path(arguments.config))
     with failures_reported(channel):
         flags = json.loads(arguments.flags)
-        config = load_config(home, os.environ, flags)
+        config = config_at_start(home, os.environ, flags, arguments.in_force)
         log = log_to(home.logs / "daemon.log", "gateway", config.log.level)
         run_child(
             serve_gateway(

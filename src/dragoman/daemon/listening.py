@@ -6,7 +6,6 @@ times a second (its own loop does, to look at a flag; this one waits for an even
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import signal
@@ -14,10 +13,12 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import uvicorn
 
+from dragoman import __version__
 from dragoman.daemon.channel import LineReader, Message, encode_message
 from dragoman.daemon.child_log import describe_exception
 from dragoman.errors import DragomanError
@@ -137,10 +138,17 @@ class _Server(uvicorn.Server):
         self._leave = asyncio.Event()
 
     def leave(self, grace_s: float) -> None:
+        if self._leave.is_set():
+            # Told once more, such as by the parent's death: the shorter time counts.
+            asyncio.get_running_loop().call_later(grace_s, self._force)
+            return
         # uvicorn hands it to wait_for, which takes fractions.
         self.config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment]
         self.should_exit = True
         self._leave.set()
+
+    def _force(self) -> None:
+        self.force_exit = True
 
     async def main_loop(self) -> None:
         await self.on_tick(0)  # sets the headers uvicorn adds; without a date they never change
@@ -208,7 +216,7 @@ async def serve_until_told(
     await asyncio.gather(*starting)
     link.attach()
     on_link(link)
-    link.send("ready")
+    link.send("ready", version=__version__)
     await asyncio.gather(*tasks)
     await ending.finish()
 
@@ -234,17 +242,19 @@ async def offer_to_leave(link: ParentLink, idle_for_s: Callable[[], float], idle
     link.send("idle")
 
 
-def child_arguments(argv: Sequence[str], *, extra: Sequence[str] = ()) -> argparse.Namespace:
-    """Read a child's command line; all of it comes from the parent.
+def child_arguments(argv: Sequence[str], *, extra: Sequence[str] = ()) -> SimpleNamespace:
+    """Read a child's command line, pairs of `--name VALUE`; all of it comes from the parent.
+
+    argparse would cost every gateway a megabyte for it.
 
     Args:
         argv: `sys.argv[1:]`.
         extra: further `--name`s this child gets.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name in ("--config", "--flags", "--index", "--channel-fd", *extra):
-        parser.add_argument(name, required=True)
-    return parser.parse_args(argv)
+    given = dict(zip(argv[::2], argv[1::2], strict=True))
+    wanted = ("--config", "--flags", "--index", "--channel-fd", *extra)
+    known = {"--in-force": ""} | {name: given[name] for name in wanted} | given
+    return SimpleNamespace(**{name[2:].replace("-", "_"): value for name, value in known.items()})
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def run_parent(plan: ServePlan) -> int:
                 adopted=tuple(child.as_adopted() for child in supervisor.children),
             )
         )
-    for path in (plan.daemon_json, *plan.sockets):
+    for path in (plan.daemon_json, plan.config_in_force, *plan.sockets):
         _remove(path)
     if failure := supervisor.failure:
         log.write("error", "not_started", message=failure.get("message"))

@@ -69,6 +69,8 @@ class ServePlan:
         stderr_file: what children say without our logging, such as a fatal interpreter error.
         gateway_argv: command of a gateway; `--index N --channel-fd N` and the sockets follow.
         on_demand: children that are started by a knock on their socket.
+        config_file: the `dragoman.toml` that is watched; "" watches none.
+        config_in_force: where a copy of the last one that was taken into use is kept.
         options: the command line, for a restart (see `ServeOptions.to_argv`).
         rehearsal_url: where the embedded model answers.
         workers: number of gateways.
@@ -92,6 +94,8 @@ class ServePlan:
     stderr_file: str
     gateway_argv: tuple[str, ...]
     on_demand: tuple[OnDemand, ...] = ()
+    config_file: str = ""
+    config_in_force: str = ""
     options: str = "{}"
     rehearsal_url: str = ""
     workers: int = 1

@@ -13,10 +13,10 @@ import socket
 import sys
 from pathlib import Path
 
-from dragoman.config.load import load_config
 from dragoman.config.paths import resolve_home
 from dragoman.control.activity import Activity
 from dragoman.daemon.child_log import log_to
+from dragoman.daemon.config_in_force import config_at_start
 from dragoman.daemon.listening import (
     Listener,
     ParentLink,
@@ -72,7 +72,7 @@ def main() -> None:
     channel = socket.socket(fileno=int(arguments.channel_fd))
     home = resolve_home(os.environ, Path(arguments.config))
     with failures_reported(channel):
-        config = load_config(home, os.environ, json.loads(arguments.flags))
+        config = config_at_start(home, os.environ, json.loads(arguments.flags), arguments.in_force)
         log_to(home.logs / "daemon.log", "rehearsal", config.log.level)
         app = Rehearsal(
             [load_scenario(config.rehearsal.scenario or _DEFAULT_SCENARIO)],

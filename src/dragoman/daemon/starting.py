@@ -130,6 +130,7 @@ def prepare(
     lock_fd = _take_lock(home)
     crashed = home.daemon_json.exists()
     home.daemon_json.unlink(missing_ok=True)
+    _config_in_force(home).unlink(missing_ok=True)
     _settle_killed_applies(home, warn)
     gateway = config.gateway
     tcp = _bind_tcp(gateway.host, gateway.port, patience_s=_ORPHANS_LET_GO_S if crashed else 0.0)
@@ -156,6 +157,8 @@ def prepare(
         stderr_file=str(home.logs / "stderr.log"),
         gateway_argv=_gateway_argv(home, options, rehearsal_url),
         on_demand=_on_demand(home, options, {"control": for_control, "rehearsal": rehearsal.detach()}),
+        config_file=str(home.config_file),
+        config_in_force=str(_config_in_force(home)),
         options=options.to_argv()[0],
         rehearsal_url=rehearsal_url,
         workers=gateway.workers,
@@ -189,8 +192,14 @@ def renew(plan: ServePlan, env: Mapping[str, str]) -> ServePlan:
         version=__version__,
         gateway_argv=_gateway_argv(home, options, plan.rehearsal_url),
         on_demand=_on_demand(home, options, fds),
+        config_file=str(home.config_file),
+        config_in_force=str(_config_in_force(home)),
         workers=wanted.workers,
     )
+
+
+def _config_in_force(home: Home) -> Path:
+    return home.run / "config-in-force.toml"
 
 
 def _gateway_argv(home: Home, options: ServeOptions, rehearsal_url: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from typing import Literal
 
 from dragoman.daemon.channel import Message
 from dragoman.daemon.children import GATEWAY, Child, ChildState, adopt, start_child
+from dragoman.daemon.config_watch import ConfigWatch
 from dragoman.daemon.health import is_healthy
 from dragoman.daemon.log import JsonLog
 from dragoman.daemon.plan import OnDemand, ServePlan
@@ -31,6 +32,8 @@ _MAX_BACKOFF_S = 10.0
 # After a failed start on demand, requests are told so at once for this long instead of trying again.
 _REFUSE_S = 1.0
 _KILL_MARGIN_S = 2.0
+# Nothing waits for a gateway that has a successor: its streams may last as long as a model can think.
+_HANDED_OVER_S = 6 * 3600.0
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD)
 RESTART_SIGNAL = signal.SIGUSR1
@@ -81,6 +84,7 @@ class Supervisor:
         self._renew = renew
         self._clock = clock
         self._selector = selectors.DefaultSelector()
+        self._watch_config = ConfigWatch(plan.config_file, plan.config_in_force, now=clock())
         self._serving = bool(plan.adopted)
         self._handing_over = bool(plan.adopted)
         self._stopping = False
@@ -88,8 +92,10 @@ class Supervisor:
         # Index of a gateway to start again, and when.
         self._again: dict[int, float] = {}
         self._backoff_s: dict[int, float] = {}
-        # Gateways that have not yet said how their reload went.
+        # Gateways that have not yet said how their reload went; how many took it; when it began.
         self._reloading: set[int] = set()
+        self._reload_taken = 0
+        self._reload_began = float("-inf")
         self._on_demand = {child.role: child for child in plan.on_demand}
         # Role of a child that could not start: until when its callers are refused, and why.
         self._refusals: dict[str, tuple[float, Message]] = {}
@@ -145,14 +151,17 @@ class Supervisor:
         self._on_time()
 
     def _wait_s(self) -> float | None:
-        """Until the next thing that happens by itself; None (sleep for ever) is the normal case."""
+        """Until the next thing that happens by itself; a look at the configuration is the normal case."""
         moments = list(self._again.values())
+        if self._may_reload:
+            moments.append(self._watch_config.next_look)
         moments += [
             child.since + self._plan.start_s for child in self.children if child.state is ChildState.STARTING
         ]
         if self._stopping:
             moments.append(self._stop_by)
-        return max(0.0, min(moments) - self._clock()) if moments else None
+        soonest = min(moments, default=float("inf"))
+        return None if soonest == float("inf") else max(0.0, soonest - self._clock())
 
     def _on_signal(self, number: int) -> None:
         match number:
@@ -180,6 +189,17 @@ class Supervisor:
         if self._stopping and now >= self._stop_by:
             for child in self.children:
                 child.kill()
+        if self._may_reload and self._watch_config.changed(now):
+            self._log.write("info", "config_changed")
+            self._reload()
+
+    @property
+    def _may_reload(self) -> bool:
+        """Whether a changed file may be taken up: every gateway is there to say what it thinks of it."""
+        if not self._serving or self._stopping or self._handing_over or self._reloading:
+            return False
+        ready = [child for child in self._gateways() if child.state is ChildState.READY]
+        return len(ready) >= self._plan.workers
 
     # gateways
 
@@ -194,9 +214,14 @@ class Supervisor:
     def _start_gateway(self, index: int) -> None:
         fds = (self._plan.tcp_fd, self._plan.gateway_fd)
         argv = (*self._plan.gateway_argv, "--tcp-fd", str(fds[0]), "--unix-fd", str(fds[1]))
+        if self._serving and not self._handing_over:
+            # One that died must come back, whatever the file says by now; a new daemon must tell.
+            argv = (*argv, "--in-force", self._plan.config_in_force)
         self._start(GATEWAY, index, argv, fds)
 
-    def _on_gateway_ready(self) -> None:
+    def _on_gateway_ready(self, child: Child) -> None:
+        if child.since < self._reload_began:
+            child.channel.send("reload")  # it may have read the file before that
         ready = [child for child in self._gateways() if child.state is ChildState.READY]
         if len(ready) < self._plan.workers:
             return
@@ -205,13 +230,14 @@ class Supervisor:
                 self._fail({"message": f"the gateway at {self._plan.url} does not answer"})
                 return
             self._serving = True
+            self._watch_config.keep()
             self._on_serving()
         elif self._handing_over:
             for child in self.children:
                 if child.old and child.role in self._on_demand:
                     self._let_go(child, self._on_demand[child.role])
                 elif child.old:
-                    child.drain(self._grace_s(child))
+                    child.drain(_HANDED_OVER_S)
             self._report_restart(None)
 
     def _on_gateway_end(self, child: Child) -> None:
@@ -250,6 +276,8 @@ class Supervisor:
 
     def _report_restart(self, error: Message | None) -> None:
         self._handing_over = False
+        if error is None:
+            self._watch_config.keep()
         self.restarts += 1
         self.restart_error = error
         self._log.write("error" if error else "info", "restarted", failure=(error or {}).get("message"))
@@ -258,6 +286,9 @@ class Supervisor:
     def _reload(self) -> None:
         asked = [child for child in self._gateways() if child.state is ChildState.READY]
         self.reload_error = None
+        self._reload_taken = 0
+        self._reload_began = self._clock()
+        self._watch_config.taken()
         self._reloading = {child.pid for child in asked if child.channel.send("reload")}
         for child in self.children:
             wanted = self._on_demand.get(child.role)
@@ -272,8 +303,18 @@ class Supervisor:
         if (waited or pid is None) and not self._reloading:
             self.reloads += 1
             failure = (self.reload_error or {}).get("message")
+            if failure is None and self._reload_taken:
+                self._watch_config.keep()
             self._log.write("error" if failure else "info", "reloaded", failure=failure)
             self._on_change()
+
+    def _compare_version(self, version: str | None) -> None:
+        """A child of another version: what is installed has changed, and all of us change with it."""
+        ours = self._plan.version
+        if version in (None, ours) or not self._serving or self._handing_over or self._stopping:
+            return
+        self._log.write("info", "version_changed", ours=ours, installed=version)
+        self._restart()
 
     # children on demand
 
@@ -293,6 +334,7 @@ class Supervisor:
             return
         self._selector.unregister(wanted.fd)
         argv = (*wanted.argv, "--listen-fd", str(wanted.fd), "--idle-s", str(wanted.idle_s))
+        argv = (*argv, "--in-force", self._plan.config_in_force)
         self._start(wanted.role, 0, argv, (wanted.fd,))
 
     def _let_go(self, child: Child, wanted: OnDemand) -> None:
@@ -352,11 +394,13 @@ class Supervisor:
                 self._log.write("info", "child_ready", child=child.role, child_pid=child.pid)
                 self._on_change()
                 if child.role == GATEWAY:
-                    self._on_gateway_ready()
+                    self._on_gateway_ready(child)
+                self._compare_version(message.get("version"))
             case "failed":
                 child.failure = message
             case "reloaded":
                 self.reload_error = message.get("error") or self.reload_error
+                self._reload_taken += message.get("error") is None
                 self._count_reload(child.pid)
             case "idle" if child.role in self._on_demand:
                 self._let_go(child, self._on_demand[child.role])
