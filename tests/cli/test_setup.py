@@ -55,6 +55,18 @@ def test_setup_writes_both_clients_and_uninstall_takes_all_back(place: Path) -> 
     assert claude.read_text() == '{"theme": "dark"}'
 
 
+@pytest.mark.parametrize("settings", [None, '{"model": "opus", "env": {"ANTHROPIC_API_KEY": "k"}}'])
+def test_without_a_provider_claude_code_stays_as_it_is_to_the_byte(place: Path, settings: str | None) -> None:
+    (place / "d" / "dragoman.toml").unlink()
+    file = place / ".claude" / "settings.json"
+    if settings is not None:
+        file.parent.mkdir()
+        file.write_text(settings)
+    shown = run(commands.setup, "--write").stdout
+    assert "no provider is configured yet, so Claude Code stays as it is" in shown
+    assert (file.read_text() if file.exists() else None) == settings
+
+
 def test_print_changes_nothing(place: Path) -> None:
     shown = json.loads(run(commands.setup, "--print", "--json").stdout)
     assert not shown["written"]
@@ -109,13 +121,13 @@ def test_a_project_gets_the_tools_and_is_told_whether_codex_trusts_it(
 def test_what_users_added_to_our_server_stays_with_it_and_is_named_when_it_goes(place: Path) -> None:
     codex = place / ".codex" / "config.toml"
     run(commands.setup, "--write", "--client", "codex", "--allow-root", "/a")
-    added = "[mcp_servers.dragoman.tools.claude_apply]\napproval_mode = 'approve'\n"
+    added = "[mcp_servers.dragoman.tools.claude_cleanup]\napproval_mode = 'approve'\n"
     codex.write_text(codex.read_text() + added)
     run(commands.setup, "--write", "--client", "codex")
     assert codex.read_text().endswith(added)
     server = tomllib.loads(codex.read_text())["mcp_servers"]["dragoman"]
     assert server["env"]["CODEX_CLAUDE_ALLOW_ROOTS"] == "/a", "an earlier wish of the user stands"
-    key = "mcp_servers.dragoman.tools.claude_apply.approval_mode"
+    key = "mcp_servers.dragoman.tools.claude_cleanup.approval_mode"
     for written_since in (False, True):
         if written_since:
             (place / "d" / "dragoman.toml").write_text(CONFIG + "port = 4999\n")

@@ -113,6 +113,35 @@ def test_a_file_that_was_not_there_is_made_private_and_goes_again(home: Home, tm
     assert not file.exists()
 
 
+@pytest.mark.parametrize("name", ["config.toml", "settings.json"])
+def test_where_nothing_is_to_be_said_no_file_is_made(home: Home, tmp_path: Path, name: str) -> None:
+    edit = run_setup(home, tmp_path / "new" / name, ())
+    assert not edit.changed
+    assert not (tmp_path / "new").exists()
+    assert read_record(home, tmp_path / "new" / name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "wish"),
+    [
+        ("settings.json", '{"env": {"ANTHROPIC_API_KEY": "s3\\u0063ret", "A_TOKEN": "s3cret"}}', "env"),
+        ("config.toml", "t = { api_key = 's3cret', x = 1 }\n", "t"),
+    ],
+)
+def test_keys_of_the_user_are_in_no_line_that_is_shown(
+    home: Home, tmp_path: Path, name: str, text: str, wish: str
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    wishes = (Wish((wish, "ours"), "1"), Wish((wish, "ANTHROPIC_API_KEY"), kind="absent"))
+    planned = preview_setup(home, file, wishes)
+    shown = [planned, run_setup(home, file, wishes), run_uninstall(home, file)]
+    assert file.read_text() == text
+    for edit in shown:
+        assert any("…" in line for line in edit.diff), edit.diff
+        assert not any("s3" in line for line in edit.diff), edit.diff
+
+
 def test_an_emptied_or_vanished_file_is_no_trouble(home: Home, config: Path) -> None:
     run_setup(home, config, WISHES)
     config.unlink()

@@ -294,7 +294,13 @@ def _plan(client: ClientName, around: Surroundings, request: SetupRequest) -> tu
     if client == "claude":
         if "provider" not in request.parts or request.project is not None:
             return path, SetupPlan((), ("there is nothing of that kind to write for Claude Code",), False)
-        plan = plan_claude(tree, url=around.url, program=around.program, default_model=around.default_model)
+        plan = plan_claude(
+            tree,
+            url=around.url,
+            program=around.program,
+            default_model=around.default_model,
+            has_route=around.has_route,
+        )
         return path, plan
     parts = ("mcp",) if request.project is not None else request.parts
     plan = plan_codex(

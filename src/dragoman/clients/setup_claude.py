@@ -7,7 +7,7 @@ would win over it and is taken out while we are set up; it comes back at the end
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dragoman.clients.editing import Path as KeyPath
@@ -32,7 +32,14 @@ def claude_settings_file(env: Mapping[str, str], *, project: Path | None = None)
     return Path(env.get("HOME") or Path.home()) / ".claude" / "settings.json"
 
 
-def plan_claude(tree: Tree, *, url: str, program: Program, default_model: str | None) -> SetupPlan:
+def plan_claude(
+    tree: Tree,
+    *,
+    url: str,
+    program: Program,
+    default_model: str | None,
+    has_route: Callable[[str], bool] = lambda _: False,
+) -> SetupPlan:
     """What to write into Claude Code's settings.
 
     Args:
@@ -40,8 +47,9 @@ def plan_claude(tree: Tree, *, url: str, program: Program, default_model: str | 
         url: the gateway's address, such as `http://127.0.0.1:4891`.
         program: how Claude Code starts us.
         default_model: the model to seed when none is set; None when no real provider is configured.
+        has_route: whether a model name leads anywhere; asked when there is no default.
     """
-    if default_model is None and not _has_model(tree):
+    if default_model is None and not any(has_route(name) for name in _models(tree)[:1]):
         note = "no provider is configured yet, so Claude Code stays as it is: dragoman providers add"
         return SetupPlan((), (note,), selected=False)
     wishes = [
@@ -50,7 +58,7 @@ def plan_claude(tree: Tree, *, url: str, program: Program, default_model: str | 
         Wish(BASE_URL, url),
         Wish(DISCOVERY, "1"),
     ]
-    if default_model is not None and not _has_model(tree):
+    if default_model is not None and not _models(tree):
         wishes.append(Wish(MODEL, default_model, "seed"))
     notes = [
         f"{'.'.join(rival)} is set aside until dragoman uninstall" for rival in RIVALS if has(tree, rival)
@@ -69,5 +77,6 @@ def claude_known(url: str) -> tuple[Owned, ...]:
     return (Owned(BASE_URL, "key", url, made=1), Owned(DISCOVERY, "key", "1", made=1))
 
 
-def _has_model(tree: Tree) -> bool:
-    return isinstance(lookup(tree, MODEL), str) or isinstance(lookup(tree, ("model",)), str)
+def _models(tree: Tree) -> list[str]:
+    """The models the settings name, the one that counts first."""
+    return [name for path in (MODEL, ("model",)) if isinstance(name := lookup(tree, path), str)]

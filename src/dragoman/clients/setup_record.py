@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ taken out while we are set up."""
 
 Document = TomlText | JsonText
 _TRIES = 3
+
+# The names under which clients keep what must not be read over a shoulder, or in a log of this command.
+_SECRET_NAME = re.compile(r"(key|token|secret|password|authorization)$", re.IGNORECASE)
 
 
 class Wish(msgspec.Struct, frozen=True):
@@ -187,7 +191,7 @@ def preview_setup(home: Home, path: Path, wishes: Sequence[Wish]) -> ClientEdit:
     file = read_client_file(path)
     record = read_record(home, file.real)
     document, _ = plan_setup(open_document(file), wishes, record.owned if record else ())
-    return ClientEdit(path, changed_lines(file.text, document.text))
+    return ClientEdit(path, _shown(open_document(file), document))
 
 
 def run_setup(
@@ -216,7 +220,7 @@ def run_setup(
         record = read_record(home, file.real)
         document, owned = plan_setup(open_document(file), wishes, record.owned if record else ())
         content = file.encoded(document.text)
-        if content == file.content:
+        if content == (file.content or b""):  # nothing to say is no reason to make a file
             return ClientEdit(path, ())
         before = _pristine(file, record)
         _write_record(home, file.real, SetupRecord(str(path), before, _sha(content), tuple(owned), now()))
@@ -227,7 +231,7 @@ def run_setup(
             if not remaining:
                 raise
             continue
-        return ClientEdit(path, changed_lines(file.text, document.text), backup=backup)
+        return ClientEdit(path, _shown(open_document(file), document), backup=backup)
     raise AssertionError("unreachable")
 
 
@@ -266,10 +270,9 @@ def run_uninstall(
     else:
         content = file.encoded(plan_uninstall(document, owned).text)
     left = ClientFile(path, file.real, content)
-    diff = changed_lines(file.text, left.text) if content != file.content else ()
-    edit = ClientEdit(
-        path, diff, removed=content is None, lost=_lost(document.tree, open_document(left).tree, owned)
-    )
+    remains = open_document(left)
+    diff = _shown(document, remains) if content != file.content else ()
+    edit = ClientEdit(path, diff, removed=content is None, lost=_lost(document.tree, remains.tree, owned))
     if dry_run:
         return edit
     if edit.changed:
@@ -295,6 +298,17 @@ def changed_lines(before: str, after: str) -> tuple[str, ...]:
     """The lines that differ and no others: the rest of a client's file may hold secrets."""
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
     return tuple(line for line in lines if not line.startswith(("---", "+++", "@@")))
+
+
+def _shown(before: Document, after: Document) -> tuple[str, ...]:
+    """The lines that change, with the user's keys and tokens left out."""
+    lines = changed_lines(before.text, after.text)
+    for document in (before, after) if lines else ():
+        for path, value in leaves(document.tree):
+            if isinstance(value, str) and value and _SECRET_NAME.search(path[-1]):
+                spelling = document.literal(path) or value  # a value of an inline table has none of its own
+                lines = tuple(line.replace(spelling, '"…"') for line in lines)
+    return lines
 
 
 def _pristine(file: ClientFile, record: SetupRecord | None) -> bytes | None:
