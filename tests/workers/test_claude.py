@@ -193,6 +193,19 @@ def test_a_client_that_never_reads_its_input_can_be_stopped(stage: Stage) -> Non
     assert (play.outcome.status, play.outcome.error_code) == ("stopped", "worker_cancelled")
 
 
+def test_a_client_that_reads_all_of_its_input_first_is_given_an_end_of_it(stage: Stage) -> None:
+    stage.worker = replace(stage.worker, patience=replace(stage.worker.patience, mute_s=0.3))
+    outcome = stage.play("reads_to_the_end_first").outcome
+    assert (outcome.status, outcome.text) == ("finished", "All done.")
+
+
+def test_a_stop_of_a_client_that_can_be_told_nothing_any_more_is_a_signal(stage: Stage) -> None:
+    stage.worker = replace(stage.worker, patience=replace(stage.worker.patience, mute_s=0.0))
+    play = stage.play("hangs_deaf", stop_when=lambda _: (stage.notes / "ready").exists())
+    assert play.outcome.status == "stopped"
+    assert play.took_s < 5
+
+
 def test_a_stop_asks_politely_first_and_keeps_the_words(stage: Stage) -> None:
     play = stage.play("hangs", stop_when=lambda _: (stage.notes / "ready").exists())
     assert (play.outcome.status, play.outcome.text) == ("stopped", "Thinking about it.")

@@ -6,12 +6,14 @@ import json
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from dragoman.workers.base import Denied, Notice, Retrying, Said, Spawned, Started, ToolAnswered, ToolCalled
+from dragoman.workers.child import ChildPatience
 
 if TYPE_CHECKING:
     from tests.workers.conftest import MessagesServer, Play, Stage
@@ -84,6 +86,18 @@ def test_a_task_is_read_edited_tested_and_reported(
     assert play.outcome.permission_denials == ()
     usage = play.outcome.usage["glm-5.2"]
     assert (usage.input_tokens, usage.context_window) == (500, 128_000)
+
+
+def test_a_task_is_carried_out_although_the_input_ended_before_the_client_had_said_a_word(
+    real_stage: Stage, messages_server: MessagesServer
+) -> None:
+    cwd = real_stage.cwd
+    (cwd / "calc.py").write_text(CALC)
+    messages_server.steps = [read(cwd / "calc.py"), edit(cwd / "calc.py", "a - b", "a + b"), say("Fixed.")]
+    real_stage.worker = replace(real_stage.worker, patience=ChildPatience(mute_s=0.0))
+    play = real_stage.play(editable=("calc.py",))
+    assert (play.outcome.status, play.outcome.text) == ("finished", "Fixed.")
+    assert "a + b" in (cwd / "calc.py").read_text()
 
 
 def test_every_request_carries_the_token_the_run_and_the_ceilings(

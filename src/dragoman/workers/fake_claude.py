@@ -20,6 +20,7 @@ Its notes (`argv.json`, `environment.json`, `heard.jsonl`, `ready`, `grandchild`
 in the folder `notes` of the run's private configuration.
 """
 
+import io
 import json
 import os
 import shlex
@@ -348,7 +349,18 @@ def session_is_gone() -> None:
         sys.exit(1)
 
 
-DEAF: tuple[Callable[[], None], ...] = (exits_143_silently, refuses_to_start, never_reads, session_is_gone)
+def reads_to_the_end_first() -> None:
+    """Says nothing before its input ends, as a script does that reads all of it."""
+    sys.stdin = io.StringIO(sys.stdin.read())
+
+
+DEAF: tuple[Callable[[], None], ...] = (
+    exits_143_silently,
+    refuses_to_start,
+    never_reads,
+    session_is_gone,
+    reads_to_the_end_first,
+)
 BEHAVIOURS: tuple[Callable[[], None], ...] = (
     normal,
     answers_empty,
