@@ -55,15 +55,27 @@ def test_codex_gets_a_provider_that_catalogues_and_asks_for_its_token() -> None:
     assert (tree["model_provider"], tree["model"]) == ("dragoman", "glm-5.2")
     assert tree["mcp_servers"]["dragoman"]["command"] == "/opt/bin/dragoman"
     assert plan.selected
-    assert plan.notes == (
-        "`dragoman mcp` is not part of this version yet: Codex will say that it does not start",
-    )
+    assert plan.notes == ()
 
 
-def test_unasked_codex_gets_no_server_that_would_not_start() -> None:
-    plan, tree = codex(parts=USUAL_PARTS)
-    assert "mcp_servers" not in tree
-    assert not plan.notes
+def test_unasked_codex_gets_the_tools_and_may_call_those_it_would_refuse_without_a_user() -> None:
+    _, tree = codex(parts=USUAL_PARTS)
+    assert tree["mcp_servers"]["dragoman"]["args"] == ["mcp"]
+    assert tree["mcp_servers"]["dragoman"]["tools"] == {
+        "claude_task": {"approval_mode": "approve"},
+        "claude_apply": {"approval_mode": "approve"},
+    }
+
+
+def test_what_the_user_said_about_calling_our_tools_is_kept() -> None:
+    own = "[mcp_servers.dragoman.tools.claude_apply]\napproval_mode = 'prompt'\n"
+    server = codex(own)[1]["mcp_servers"]["dragoman"]
+    assert server["tools"] == {
+        "claude_apply": {"approval_mode": "prompt"},
+        "claude_task": {"approval_mode": "approve"},
+    }
+    general = "[mcp_servers.dragoman]\ndefault_tools_approval_mode = 'prompt'\n"
+    assert "tools" not in codex(general)[1]["mcp_servers"]["dragoman"]
 
 
 def test_a_home_of_ones_own_reaches_the_programs_codex_starts() -> None:
@@ -112,7 +124,7 @@ def test_what_the_user_set_on_our_mcp_server_stays() -> None:
     text += "[mcp_servers.dragoman.tools.claude_apply]\n"
     _, tree = codex(text + "approval_mode = 'approve'\n", program=Program("/d", home="/h"))
     server = tree["mcp_servers"]["dragoman"]
-    assert server["tools"] == {"claude_apply": {"approval_mode": "approve"}}
+    assert server["tools"]["claude_apply"] == {"approval_mode": "approve"}
     assert server["env"] == {"A": "b", "DRAGOMAN_HOME": "/h"}
     assert server["command"] == "/d"
 

@@ -68,8 +68,7 @@ def setup(
         raise click.UsageError("choose --write or --print")
     request = SetupRequest(
         clients=(client,) if client else CLIENTS,
-        # Allowed roots are a setting of the MCP connection.
-        parts=(only,) if only else (*USUAL_PARTS, "mcp") if allow_roots else USUAL_PARTS,
+        parts=(only,) if only else USUAL_PARTS,
         allow_roots=tuple(_root(root) for root in allow_roots),
         project=Path.cwd() if project else None,
         force=force,

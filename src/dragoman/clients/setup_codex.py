@@ -19,9 +19,8 @@ from dragoman.config.paths import HOME_VARIABLE
 
 Part = Literal["provider", "mcp"]
 
-# What setup writes unasked. The MCP part comes along once `dragoman mcp` answers; until then it is written
-# only where somebody asks for it, since Codex reports a server that does not start at every launch.
-USUAL_PARTS: tuple[Part, ...] = ("provider",)
+# What setup writes unasked.
+USUAL_PARTS: tuple[Part, ...] = ("provider", "mcp")
 
 NAME = "dragoman"
 PROVIDER: KeyPath = ("model_providers", NAME)
@@ -36,6 +35,10 @@ STREAM_RETRIES = 3
 TOKEN_TIMEOUT_MS = 15_000  # the daemon may have to be started first
 MCP_STARTUP_TIMEOUT_S = 20
 MCP_TOOL_TIMEOUT_S = 600
+# Tools that `codex exec` refuses unasked (0.163: whatever is neither read-only nor closed and harmless), and
+# that are made to be called by it: a task runs in a copy, and applying takes the token of a preview. Clearing
+# up stays a question.
+APPROVED_TOOLS = ("claude_task", "claude_apply")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +117,9 @@ def plan_codex(
         selected = bool(chosen)
     if "mcp" in parts:
         # approvals of single tools and the like, set by the user on our server, stay
-        wishes.append(Wish(MCP_SERVER, _mcp_server(program, allow_roots), "table", shared=True))
-        notes.append("`dragoman mcp` is not part of this version yet: Codex will say that it does not start")
+        approved = [name for name in APPROVED_TOOLS if not _has_own_word(tree, name)]
+        server = _mcp_server(program, allow_roots, approved)
+        wishes.append(Wish(MCP_SERVER, server, "table", shared=True))
         if has(tree, ("mcp_servers", "claude_delegate")):
             notes.append(
                 "mcp_servers.claude_delegate offers tools of the same names: codex mcp remove claude_delegate"
@@ -138,7 +142,7 @@ def codex_known() -> tuple[Owned, ...]:
     return (
         Owned(SELECTED, "key", NAME),
         Owned(PROVIDER, "table", provider_table("", example), made=1),
-        Owned(MCP_SERVER, "table", _mcp_server(example, ("",)), made=1),
+        Owned(MCP_SERVER, "table", _mcp_server(example, ("",), APPROVED_TOOLS), made=1),
     )
 
 
@@ -156,7 +160,13 @@ def provider_table(url: str, program: Program) -> dict[str, Any]:
     }
 
 
-def _mcp_server(program: Program, allow_roots: Sequence[str]) -> dict[str, Any]:
+def _has_own_word(tree: Tree, tool: str) -> bool:
+    """Whether the user has said when a tool of ours may be called."""
+    own = (*MCP_SERVER, "tools", tool, "approval_mode")
+    return has(tree, own) or has(tree, (*MCP_SERVER, "default_tools_approval_mode"))
+
+
+def _mcp_server(program: Program, allow_roots: Sequence[str], approved: Sequence[str]) -> dict[str, Any]:
     server: dict[str, Any] = {
         "command": program.command,
         "args": ["mcp"],
@@ -168,7 +178,11 @@ def _mcp_server(program: Program, allow_roots: Sequence[str]) -> dict[str, Any]:
         env[HOME_VARIABLE] = program.home
     if allow_roots:
         env["CODEX_CLAUDE_ALLOW_ROOTS"] = ":".join(allow_roots)
-    return {**server, "env": env} if env else server
+    if env:
+        server["env"] = env
+    if approved:
+        server["tools"] = {name: {"approval_mode": "approve"} for name in approved}
+    return server
 
 
 def _selection(
