@@ -278,20 +278,20 @@ def _crash_matrix(house: House, *, jobs: int, rounds: int, seed: int) -> dict[st
     chance.shuffle(kinds)
     asked: list[dict[str, Any]] = []
     counts: dict[str, int] = dict.fromkeys(("daemon", "control", "runner", "worker", "client"), 0)
-    per_kill = max(1, jobs // len(kinds))
 
     def ask_more(count: int) -> None:
         for _ in range(min(count, jobs - len(asked))):
             name = f"job-{len(asked)}"
-            steps = (f"append {marks / name} started", "sleep 1.5", f"write {name}.txt hello")
+            steps = (f"append {marks / name} started", "sleep 2.5", f"write {name}.txt hello")
             asked.append(house.ask(name, *steps, timeout_s=120.0))
 
     for kind in kinds:
-        ask_more(per_kill)
+        # Some are kept back, so that there is somebody left to kill.
+        ask_more(1 if kind in ("runner", "worker") or chance.random() < 0.5 else 0)
         time.sleep(chance.uniform(0.0, 1.0))  # the random moment itself
         if kind == "client":
             client = subprocess.Popen(
-                (sys.executable, "-m", "dragoman", "jobs", "wait", asked[-1]["job_id"]),
+                (sys.executable, "-m", "dragoman", "jobs", "wait", asked[-1]["job_id"] if asked else "job-0"),
                 env=house.env,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
