@@ -82,6 +82,10 @@ SECTIONS: dict[str, tuple[Command, ...]] = {
         Command("usage", "dragoman.cli.usage:usage", "Show tokens and money by model, client or day"),
         Command("quota", "dragoman.cli.usage:quota", "Show what is left of providers' plans"),
         Command("gc", "dragoman.cli.usage:gc", "Clear away what is old enough; says what, and how large"),
+        Command(
+            "capture", "dragoman.cli.capture:capture", "Record exchanges for a while, secrets overwritten"
+        ),
+        Command("replay", "dragoman.cli.capture:replay", "Play a recording without a network, byte for byte"),
         Command("token", "dragoman.cli.serving:token", "Print or manage the tokens clients show"),
     ),
     "The bridge": (

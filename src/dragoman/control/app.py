@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from dragoman.config.load import load_config
 from dragoman.config.paths import Home
 from dragoman.config.tokens import TokenCache
 from dragoman.control.access import AccessGate
 from dragoman.control.activity import Activity
 from dragoman.control.answers import JsonResponse, error_response
 from dragoman.control.bookkeeping import Books
+from dragoman.control.captures import capture_routes
 from dragoman.control.openapi import openapi_route
 from dragoman.control.terminal import session_routes
 from dragoman.control.tokens import token_routes
@@ -92,6 +95,9 @@ def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Appl
         Route("/api/v1/status", status),
         *token_routes(control.home, wall=control.wall),
         *usage_routes(books, wall=control.wall),
+        *capture_routes(
+            control.home, lambda: load_config(control.home, os.environ).retention, wall=control.wall
+        ),
         *session_routes(control.home, control.closing),
         *more_routes,
     ]

@@ -17,8 +17,11 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from dragoman.control.answers import JsonResponse
+from dragoman.control.captures import CaptureBody
 from dragoman.control.jobs import CleanupBody
 from dragoman.control.tokens import TokenBody
+from dragoman.gateway.capture_file import Capture, Summary
+from dragoman.gateway.capture_order import OrderState
 from dragoman.jobs.polling import PollAdvice
 from dragoman.jobs.request import JobRequest
 from dragoman.jobs.run_logs import RunBrief
@@ -82,16 +85,24 @@ class _Workspaces(msgspec.Struct, frozen=True):
     workspaces: list[dict[str, Any]]
 
 
+class _Captures(msgspec.Struct, frozen=True):
+    capture: OrderState
+    captures: list[Summary]
+
+
 class _Tokens(msgspec.Struct, frozen=True):
     tokens: list[dict[str, Any]]
 
 
 BODIES: dict[tuple[str, str], Any] = {
+    ("POST", "/api/v1/captures"): CaptureBody,
     ("POST", "/api/v1/jobs"): JobRequest,
     ("POST", "/api/v1/jobs/cleanup"): CleanupBody,
     ("POST", "/api/v1/tokens"): TokenBody,
 }
 ANSWERS: dict[tuple[str, str], Any] = {
+    ("GET", "/api/v1/captures"): _Captures,
+    ("GET", "/api/v1/captures/{id}"): Capture,
     ("GET", "/api/v1/jobs"): _Jobs,
     ("POST", "/api/v1/jobs"): _Submitted,
     ("POST", "/api/v1/jobs/cleanup"): _Cleaned,

@@ -23,6 +23,8 @@ from dragoman.config.schema import Config, Retention
 from dragoman.control.answers import JsonResponse
 from dragoman.control.bookkeeping import Books
 from dragoman.errors import DragomanError
+from dragoman.gateway.capture_file import sweep_captures
+from dragoman.gateway.capture_order import captures_folder
 from dragoman.jobs.folder import RunFolder
 from dragoman.jobs.retention import measure, sweep_runs
 from dragoman.ledger.retention import fold
@@ -135,6 +137,7 @@ def room_sweepers(home: Home, books: Books, *, wall: Callable[[], float] = time.
         "workspaces": lambda rules, execute: _workspaces(home, rules, execute, wall),
         "trash": lambda rules, execute: _trash(home, rules, execute, wall),
         "sessions": lambda rules, execute: _sessions(home, rules, execute),
+        "captures": lambda rules, execute: _captures(home, rules, execute, wall),
         "logs": lambda rules, execute: _logs(home, rules, execute),
     }
 
@@ -209,6 +212,19 @@ def _sessions(home: Home, rules: Retention, execute: bool) -> Sweep:
     return _swept(
         "sessions", rule, (Item(one.folder.path.name, one.size_bytes, "older than those") for one in gone)
     )
+
+
+def _captures(home: Home, rules: Retention, execute: bool, wall: Callable[[], float]) -> Sweep:
+    old = sweep_captures(
+        captures_folder(home.state),
+        days=rules.captures_days,
+        max_bytes=rules.captures_mb << 20,
+        execute=execute,
+        wall=wall,
+    )
+    age = f"{rules.captures_days} days, and " if rules.captures_days else ""
+    items = (Item(each.id, each.bytes, each.reason) for each in old)
+    return _swept("captures", f"{age}{rules.captures_mb} MiB in all", items)
 
 
 def _logs(home: Home, rules: Retention, execute: bool) -> Sweep:

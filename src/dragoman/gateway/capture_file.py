@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from dragoman.config.files import PRIVATE_FILE
+from dragoman.config.files import PRIVATE_FILE, write_private_file
 from dragoman.errors import DragomanError
 from dragoman.wire.turns import Wire
 
@@ -226,6 +226,15 @@ def write_capture(folder: Path, capture: Capture) -> Path:
         draft.unlink(missing_ok=True)
         raise
     return final
+
+
+def write_export(file: Path, content: bytes) -> None:
+    """Write a recording where somebody wants it, readable by them alone; a file there is replaced.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_private_file(file, content)
 
 
 def list_captures(folder: Path) -> list[Summary]:

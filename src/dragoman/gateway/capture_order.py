@@ -13,7 +13,8 @@ from pathlib import Path
 
 import msgspec
 
-from dragoman.config.files import read_small_file, write_private_file
+from dragoman.config.files import ensure_private_folder, read_small_file, write_private_file
+from dragoman.errors import DragomanError, ExitCode
 
 LOOK_EVERY_S = 0.5
 """How old a gateway's knowledge of the order may be."""
@@ -48,6 +49,95 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     stopped: str | None = None
 
 
+MAX_MINUTES = 24 * 60.0
+MAX_EXCHANGES = 10_000
+
+
+class BadOrder(DragomanError):
+    """Nobody wants to record so long, or so much."""
+
+    code = "bad_order"
+    http_status = 400
+    exit_code = ExitCode.USAGE
+
+
+def plan_order(
+    *,
+    minutes: float,
+    exchanges: int,
+    failed_only: bool,
+    days: int,
+    megabytes: int,
+    now: float,
+    id: str,
+) -> Order:
+    """An order as a person gives it.
+
+    Args:
+        minutes: how long to record at most.
+        exchanges: how many at most.
+        failed_only: leave out exchanges that ended well.
+        days, megabytes: what `[retention]` says of recordings.
+        now: Unix seconds.
+        id: letters and digits, new.
+
+    Raises:
+        BadOrder: too long or too many, or nothing at all.
+    """
+    if not 0 < minutes <= MAX_MINUTES:
+        raise BadOrder(f"the minutes are more than 0 and at most {MAX_MINUTES:g}")
+    if not 0 < exchanges <= MAX_EXCHANGES:
+        raise BadOrder(f"the exchanges are at least 1 and at most {MAX_EXCHANGES}")
+    return Order(
+        id=id,
+        since=now,
+        until=now + minutes * 60,
+        exchanges=exchanges,
+        failed_only=failed_only,
+        folder_bytes=megabytes << 20,
+        days=days,
+    )
+
+
+class OrderState(msgspec.Struct, frozen=True, kw_only=True):
+    """How recording stands.
+
+    Attributes:
+        on: whether exchanges are recorded now.
+        until: Unix seconds when it ends by itself; None when it is off.
+        exchanges, recorded: how many are wanted, and are there.
+        failed_only: exchanges that end well are left out.
+        stopped: why the last order ended before its time.
+    """
+
+    on: bool
+    until: float | None = None
+    exchanges: int = 0
+    recorded: int = 0
+    failed_only: bool = False
+    stopped: str | None = None
+
+
+def order_state(state: Path, now: float) -> OrderState:
+    """How recording stands.
+
+    Args:
+        state: the state folder.
+        now: Unix seconds.
+    """
+    order = read_order(state)
+    if order is None or now >= order.until:
+        return OrderState(on=False)
+    return OrderState(
+        on=order.stopped is None,
+        until=None if order.stopped else order.until,
+        exchanges=order.exchanges,
+        recorded=places_taken(state, order),
+        failed_only=order.failed_only,
+        stopped=order.stopped,
+    )
+
+
 def order_file(state: Path) -> Path:
     """Where the order is."""
     return state / "capture.json"
@@ -75,6 +165,7 @@ def write_order(state: Path, order: Order) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    ensure_private_folder(state)
     write_private_file(order_file(state), msgspec.json.encode(order))
 
 
@@ -157,7 +248,3 @@ class OrderWatch:
         if order is None or order.stopped is not None or self._wall() >= order.until:
             return None
         return order
-
-    def forget(self) -> None:
-        """Take the order for ended until the next look."""
-        self._order = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from difflib import unified_diff
-from typing import Literal
+from typing import Any
 
 import msgspec
 
@@ -28,8 +28,6 @@ from .incoming import Incoming
 
 _SHOWN_CHARS = 160
 _SHOWN_LINES = 40
-
-What = Literal["request", "headers", "body", "status", "count"]
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,6 +95,12 @@ def replay(capture: Capture) -> Replayed:
         parts=parts,
         answer=told.body,
     )
+
+
+def describe_replay(played: Replayed) -> dict[str, Any]:
+    """A replay as every surface shows it: of the answer only its length."""
+    plain: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(played, answer=b""))
+    return {**plain, "answer": len(played.answer)}
 
 
 class _Told:
@@ -185,7 +189,7 @@ def _requests(capture: Capture, asked: list[Asking]) -> list[Part]:
 def _answer(capture: Capture, told: _Told) -> list[Part]:
     old = capture.answer
     if bool(told.mistake) != (capture.ended == "broken"):
-        said = f"the exchange broke: {told.mistake}" if told.mistake else "the exchange broke, and does no more"
+        said = f"the exchange broke: {told.mistake}" if told.mistake else "the exchange broke then, not now"
         return [Part(what="answer", same=False, bytes=0, diff=[said])]
     if old is None:
         same = told.status == 0

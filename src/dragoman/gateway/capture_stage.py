@@ -159,6 +159,9 @@ class Play:
             raise UnknownModel(model, self._stage.nearest)
         return self._stage.route
 
+    async def room(self, *_: Any, **__: Any) -> None:
+        return
+
     def admit(self, *_: Any, **__: Any) -> Failure | None:
         return self._stage.refused
 
