@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,7 +77,7 @@ class World:
             f"Allowed files:\n- `a.txt`\nValidation commands:\n- `{COMMAND}`\n"
         )
         request = RunRequest(
-            run_id="run-1",
+            run_id=self.folder.path.name,
             packet=packet,
             repository=str(self.repository),
             state=str(self.home.state),
@@ -86,7 +87,9 @@ class World:
             timeout_s=100,
         )
         self.folder.create(request)
-        around = Surroundings(worker=worker, token="t", env=env, isolation=isolation, opened=opened)
+        around = Surroundings(
+            worker=worker, token="token-of-the-run", env=env, isolation=isolation, opened=opened
+        )
 
         async def main() -> dict[str, Any]:
             rehearsal = Rehearsal([load_scenario(str(scenario))], wait_factor=0)
@@ -172,7 +175,8 @@ def world(pytestconfig: pytest.Config) -> Iterator[World]:
         git(repository, "init", "-q", "-b", "main")
         git(repository, "add", "-A")
         git(repository, "commit", "-q", "-m", "one")
-        folder = RunFolder(home.runs / "run-1")
+        # A run's processes are ended by its name, so no two tests may share one.
+        folder = RunFolder(home.runs / f"run-{uuid.uuid4().hex[:12]}")
         yield World(user, repository, home, folder, other)
     shutil.rmtree(top)
     if home.gateway_socket.is_relative_to(home.short_sockets):
@@ -249,7 +253,8 @@ def test_the_real_claude_code_gets_nothing_through_by_its_tools(world: World, le
     # What the scenario tries is refused by the rules, whatever the sandbox would say to it.
     denied = {denial["target"] for denial in result["worker"]["permission_denials"]}
     known = {"cwd": ".", "user.main": str(world.repository), "user.home": str(world.user)}
-    calls = [step.call[0].args for step in load_scenario(str(SCENARIO)).rules[0].do if step.call]
+    steps = [step for rule in load_scenario(str(SCENARIO)).rules for step in rule.do]
+    calls = [step.call[0].args for step in steps if step.call]
     args = [fill(call, known.get) for call in calls]
     tried = {arg.get("file_path", arg.get("command", "")).removeprefix("./") for arg in args}
     assert len(tried) > 30, result

@@ -216,7 +216,7 @@ def worker_task(place: Place, **changes: Any) -> WorkerTask:
         model="m",
         gateway_url="http://127.0.0.1:4891",
         token="t",
-        run_id="run-1",
+        run_id=place.bench.name,
         config_folder=place.home.runs / "run-1" / "worker",
     )
     return replace(task, **changes)

@@ -264,6 +264,8 @@ class Isolation:
             case "landlock":
                 argv = plan_landlock(view, plan.argv)
                 env["TMPDIR"] = str(view.scratch)
+                # What is closed is not missing there but refused, and git ends at a refused configuration.
+                env["GIT_CONFIG_NOSYSTEM"] = "1"
             case "none":
                 argv = plan.argv
         return replace(plan, argv=argv, env=env)
