@@ -7,5 +7,6 @@ ourselves · `claims.py` what the worker says it did · `run.py` one attempt fro
 Jobs: `request.py` what is asked · `request_key.py` when two are the same · `admission.py` who may start ·
 `table.py` the rows · `states.py` `view.py` `polling.py` what is told of them · `reconcile.py` what a run
 folder says · `oversight.py` rows kept true to folders · `service.py` all that can be asked · `launching.py`
-from a job to a runner · `engine.py` DBOS · `janitor.py` order at start-up · `run_logs.py` runs as they are shown.
+from a job to a runner · `engine.py` DBOS · `janitor.py` order at start-up · `run_logs.py` runs
+as they are shown.
 """
