@@ -32,11 +32,13 @@ class PaperClaude:
     Attributes:
         swallow: how many Enters go unheard.
         deaf: whether no Enter is heard at all.
+        stalled: whether it reads no keys and draws nothing; what was typed waits.
         exit_code: set to end it.
     """
 
     swallow: int = 0
     deaf: bool = False
+    stalled: bool = False
     exit_code: int | None = None
     pid: int | None = 4711
     seen_any: bool = True
@@ -50,6 +52,8 @@ class PaperClaude:
     closed: bool = False
     drawn: str = ""
     sizes: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    interrupted: bool = False
+    unread: list[bytes] = field(default_factory=list[bytes])
 
     def fileno(self) -> int:
         return -1
@@ -64,8 +68,17 @@ class PaperClaude:
         hooks, self.hooks = self.hooks, []
         return hooks
 
+    def go_on(self) -> None:
+        """End a stall: everything typed meanwhile is read at once."""
+        self.stalled = False
+        unread, self.unread = self.unread, []
+        for data in unread:
+            self.write(data)
+
     def write(self, data: bytes) -> None:
-        if pasted := PASTE.findall(data):
+        if self.stalled:
+            self.unread.append(data)
+        elif pasted := PASTE.findall(data):
             assert not self.dialog, "a prompt was typed into a question"
             self.box += b"".join(pasted).decode()
         elif data == b"\r" and not self.dialog:
@@ -82,9 +95,12 @@ class PaperClaude:
             self.box = ""
         else:
             self.keys.append(data)
+            if data == b"\x1b" and self.busy:
+                self.busy, self.interrupted = False, True
 
     def tell(self, name: str, **fields: Any) -> None:
-        self.hooks.append(Hook(name, **fields))
+        if self.seen_any:
+            self.hooks.append(Hook(name, **fields))
 
     def stop(self, text: str, **fields: Any) -> None:
         self.busy = False
@@ -106,7 +122,7 @@ class PaperClaude:
         lines = [*(f"● {text}" for text in self.said[-5:]), *bottom]
         title = "◐ working" if self.busy else "✳ Claude Code"
         picture = f"\x1b]0;{title}\x07\x1b[2J\x1b[H" + "\r\n".join(lines)
-        if picture == self.drawn:
+        if picture == self.drawn or self.stalled:
             return b""
         self.drawn = picture
         return picture.encode()
@@ -207,6 +223,47 @@ def test_what_is_never_taken_is_said_so_and_the_box_is_emptied(desk: Desk) -> No
     assert desk.claude.box == ""
 
 
+@pytest.mark.parametrize("hooks", [True, False])
+@pytest.mark.parametrize("stall_s", [3.0, 7.0, 12.0])
+def test_a_prompt_that_a_stalled_claude_code_takes_late_is_never_called_not_submitted(
+    desk: Desk, hooks: bool, stall_s: float
+) -> None:
+    desk.claude.seen_any = hooks
+    name = desk.ask(kind="send", prompt="go")
+    desk.run(5, lambda: desk.claude.box)
+    desk.run(0.03)
+    desk.claude.stalled = True
+    desk.run(stall_s)
+    assert desk.result(name) is None
+    desk.claude.go_on()
+    desk.run(2.0)
+    assert (desk.claude.submitted, desk.claude.interrupted) == (["go"], False)
+    if hooks:
+        desk.claude.stop("done")
+        assert desk.answer(name)["output"] == "done"
+    else:
+        assert desk.result(name) is None
+
+
+def test_a_claude_code_that_reads_no_keys_at_all_may_still_take_the_prompt_and_is_said_so(
+    desk: Desk,
+) -> None:
+    name = desk.ask(kind="send", prompt="go")
+    desk.run(5, lambda: desk.claude.box)
+    desk.run(0.03)
+    desk.claude.stalled = True
+    answer = desk.answer(name, 60.0)
+    assert (answer["status"], answer["busy"], "may still" in answer["error"]) == ("timeout", True, True)
+    desk.claude.go_on()
+    desk.run(1.0)
+    assert (desk.claude.submitted, desk.claude.interrupted) == (["go"], False)
+    desk.claude.stop("done after all")
+    desk.run(1.0)
+    state = desk.mailbox.read_state()
+    assert state is not None
+    assert state["finished"]["output"] == "done after all"
+
+
 def test_text_that_lies_in_the_box_is_not_sent_along(desk: Desk) -> None:
     desk.claude.box = "left by somebody"
     desk.run(0.1)
@@ -260,6 +317,43 @@ def test_a_question_that_goes_slowly_is_not_told_twice_but_a_swallowed_key_is(de
     began = desk.now
     assert desk.answer(pressed)["status"] == "needs_permission"
     assert desk.now - began < 1.0
+
+
+def test_a_hook_that_comes_after_its_question_was_answered_does_not_ask_again(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.ask("Yes", "No")
+    answer = desk.answer(name)
+    assert (answer["status"], answer["source"]) == ("needs_permission", "screen")
+    pressed = desk.ask(kind="input", key="1")
+    desk.run(0.3)
+    desk.claude.tell("PermissionRequest", tool_name="Bash", tool_input={"command": "touch a"})
+    desk.run(3.0)
+    assert desk.result(pressed) is None
+    desk.claude.dialog = []
+    desk.claude.tell("PostToolUse", tool_name="Bash")
+    desk.claude.stop("done")
+    assert desk.answer(pressed)["output"] == "done"
+
+
+def test_a_hook_that_comes_between_question_and_answer_leaves_the_next_one_a_new_one(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.ask("Yes", "No")
+    assert desk.answer(name)["source"] == "screen"
+    desk.claude.tell("PermissionRequest", tool_name="Bash", tool_input={"command": "touch a"})
+    desk.run(0.3)
+    pressed = desk.ask(kind="input", key="1")
+    desk.run(0.3)
+    desk.claude.tell("PermissionRequest", tool_name="Bash", tool_input={"command": "touch a"})
+    assert desk.answer(pressed, 1.0)["status"] == "needs_permission"
+
+
+def test_of_two_tools_that_ask_at_once_the_one_on_the_screen_is_told(desk: Desk) -> None:
+    name = desk.send("go")
+    desk.claude.tell("PermissionRequest", tool_name="Bash", tool_input={"command": "touch a"})
+    desk.claude.tell("PermissionRequest", tool_name="WebFetch", tool_input={"url": "https://b.example/x"})
+    desk.claude.ask("Yes", "No")
+    answer = desk.answer(name)
+    assert (answer["tool"], answer["tool_input"]) == ("Bash", {"command": "touch a"})
 
 
 def test_a_key_without_a_row_is_not_pressed(desk: Desk) -> None:

@@ -29,6 +29,9 @@ from dragoman.bridge.screen import View
 from dragoman.bridge.timing import ScreenTiming
 from dragoman.bridge.transcript import Record
 
+# So many characters of a tool's argument tell it from another one's; a wide box may cut what follows.
+_TELLING = 40
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -63,6 +66,8 @@ class Round:
         before: the screen before it.
         kind: whether a prompt, a deliberate slash command or a key began it.
         answered: the dialog a key answered.
+        answered_heard: whether its own hook has come. A starved machine tells the screen first, and the hook
+            that comes after the key is the old question's, not a new one's.
         stops: whether the key was Escape or ctrl-c, which end a turn without a hook.
         screen: the times of the screen fallback.
     """
@@ -72,12 +77,13 @@ class Round:
     before: View
     kind: Literal["prompt", "command", "key"] = "prompt"
     answered: Dialog | None = None
+    answered_heard: bool = True
     stops: bool = False
     screen: ScreenTiming = field(default_factory=ScreenTiming)
 
     _messages: list[str] = field(default_factory=list[str])
     _texts: list[Record] = field(default_factory=list[Record])
-    _request: Hook | None = None
+    _requests: list[Hook] = field(default_factory=list[Hook])
     _prompt_id: str | None = None
     _end: tuple[Source, Hook | None] | None = None
     _failure: str | None = None
@@ -123,9 +129,9 @@ class Round:
                 if hook.self_started:
                     self._turn_ended_at = None
             case "PermissionRequest":
-                self._request = hook
+                self._take_request(hook)
             case "PostToolUse":
-                self._request = None
+                self._forget_request(hook)
             case "Stop":
                 if hook.last_assistant_message:
                     self._messages.append(hook.last_assistant_message)
@@ -137,6 +143,20 @@ class Round:
                 self._end = ("hook", hook)
             case _:
                 pass
+
+    def _take_request(self, hook: Hook) -> None:
+        if self.answered is not None and not self.answered_heard and not self._answered_gone:
+            self.answered_heard = True
+            if is_about(self.answered, hook):
+                return
+        self._requests.append(hook)
+
+    def _forget_request(self, hook: Hook) -> None:
+        """The tool has run. Others may run beside one that asks."""
+        same = [one for one in self._requests if one.tool_name == hook.tool_name]
+        exact = [one for one in same if one.tool_input == hook.tool_input]
+        for one in (exact or same)[:1]:
+            self._requests.remove(one)
 
     def _take_record(self, record: Record, now: float) -> None:
         self._progress_at = now
@@ -203,9 +223,9 @@ class Round:
         if self._dialog is None or self._dialog[0] != dialog:
             self._dialog = (dialog, seen.now)
         stood_s = seen.now - self._dialog[1]
-        if stood_s < (timing.DIALOG_WITH_HOOK_S if self._request else timing.DIALOG_BY_SCREEN_S):
+        if stood_s < (timing.DIALOG_WITH_HOOK_S if self._requests else timing.DIALOG_BY_SCREEN_S):
             return None
-        request = self._request
+        request = self._asked_by(dialog)
         return self._outcome(
             Status.NEEDS_PERMISSION,
             "hook+screen" if request else "screen",
@@ -217,12 +237,18 @@ class Round:
         )
 
     def _is_new(self, dialog: Dialog, seen: Seen) -> bool:
-        if self.answered is None or self._answered_gone or self._request is not None:
+        if self.answered is None or self._answered_gone or (self._requests and self.answered_heard):
             return True
         if (dialog.text, dialog.options) != (self.answered.text, self.answered.options):
             return True
         patience_s = timing.DIALOG_STAYS_S if seen.hooks_work else timing.DIALOG_GOES_S
         return seen.now - self.started_at > patience_s
+
+    def _asked_by(self, dialog: Dialog) -> Hook | None:
+        """Whose question it is; of several tools that ask at once, only one that the screen shows."""
+        if len(self._requests) == 1:
+            return self._requests[0]
+        return next((one for one in self._requests if is_about(dialog, one)), None)
 
     def _by_transcript(self, seen: Seen) -> Outcome | None:
         if self.answered is not None and find_dialog(seen.view) is None:
@@ -304,6 +330,16 @@ class Round:
 
     def _outcome(self, status: Status, source: Source, output: str, **more: Any) -> Outcome:
         return Outcome(status=status, source=source, output=output, prompt_id=self._prompt_id, **more)
+
+
+def is_about(dialog: Dialog, request: Hook) -> bool:
+    """Whether a question shows what a tool was given: the beginning of any of its words, or a file's name."""
+    shown = "".join(dialog.text.split())
+    for value in (request.tool_input or {}).values():
+        words = "".join(value.split()) if isinstance(value, str) else ""
+        if words and (words[:_TELLING] in shown or words.rpartition("/")[2][:_TELLING] in shown):
+            return True
+    return False
 
 
 def exit_words(code: int) -> str:

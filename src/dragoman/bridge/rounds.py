@@ -15,7 +15,7 @@ from dragoman.bridge.hooks import Hook
 from dragoman.bridge.mailbox import Request
 from dragoman.bridge.outcome import Outcome, Status
 from dragoman.bridge.prompt import CLEAR_LINE, DOWN, KEYS, UP, PromptRefused, Typing, plan_typing, same_text
-from dragoman.bridge.reading import Dialog, box_text, find_dialog, is_ready
+from dragoman.bridge.reading import Dialog, box_text, find_dialog, is_busy, is_ready
 from dragoman.bridge.timing import ScreenTiming
 from dragoman.bridge.transcript import Record
 
@@ -76,13 +76,16 @@ def sending(request: Request, hands: Hands) -> Steps:
     return replace_notes(outcome, notes)
 
 
-def pressing(request: Request, hands: Hands, *, turn_open: bool = False) -> Steps:
+def pressing(
+    request: Request, hands: Hands, *, turn_open: bool = False, question_heard: bool = True
+) -> Steps:
     """Press a key, follow what comes of it.
 
     Args:
         request: with the key.
         hands: what may be used.
         turn_open: whether a turn was answered with `timeout` and has not ended since.
+        question_heard: whether the hook of the question that stands has come.
     """
     seen = yield
     key, began = request.key, seen.now
@@ -130,7 +133,14 @@ def pressing(request: Request, hands: Hands, *, turn_open: bool = False) -> Step
         stops = key in _STOPPING
         hands.type_keys(KEYS[key])
     turn = Round(
-        seen.now, request.timeout_s, before, "key", answered=dialog, stops=stops, screen=hands.screen
+        seen.now,
+        request.timeout_s,
+        before,
+        "key",
+        answered=dialog,
+        answered_heard=question_heard,
+        stops=stops,
+        screen=hands.screen,
     )
     return (yield from _follow(turn, seen))
 
@@ -224,13 +234,46 @@ def _submit(seen: Seen, typing: Typing, hands: Hands) -> Generator[None, Seen, O
     if not box_text(seen.view):
         # The box is empty: it was taken, only nothing told us.
         return entered_at, replace(seen, hooks=tuple(hooks), records=tuple(records))
-    hands.type_keys(KEYS["escape"])
-    seen = yield from _wait(seen, 0.1)
+    return (yield from _take_back(seen, hands, entered_at, hooks, records))
+
+
+def _take_back(
+    seen: Seen, hands: Hands, entered_at: float, hooks: list[Hook], records: list[Record]
+) -> Generator[None, Seen, Outcome | tuple[float, Seen]]:
+    """Empty the box of a prompt that was not taken in time, and see which came first.
+
+    A starved Claude Code reads Enter late, and what was typed after it later still. Ctrl-U harms no turn; an
+    Escape would end one, so it is pressed only where the terminal is seen to live.
+    """
+    before, began, emptied_at, escaped = seen.view, seen.now, None, False
     hands.type_keys(CLEAR_LINE)
+    while seen.now - began < timing.TAKE_BACK_S:
+        seen = yield
+        hooks += seen.hooks
+        records += seen.records
+        if seen.exit_code is not None:
+            return entered_at, seen
+        if was_submitted(seen, hooks=hooks, records=records, since=before) or is_busy(seen.view):
+            return entered_at, replace(seen, hooks=tuple(hooks), records=tuple(records))
+        if box_text(seen.view):
+            emptied_at = None
+            if not escaped and seen.last_output_at > began and seen.now - began >= timing.ENTER_AGAIN_S:
+                escaped = True
+                hands.type_keys(KEYS["escape"])
+                hands.type_keys(CLEAR_LINE)
+        elif emptied_at is None:
+            emptied_at = seen.now
+        elif seen.now - emptied_at >= timing.SETTLE_S:
+            return Outcome(
+                status=Status.NOT_SUBMITTED,
+                source="screen",
+                error="Claude Code did not take the prompt; it was taken out of the input box again",
+            )
     return Outcome(
-        status=Status.NOT_SUBMITTED,
+        status=Status.TIMEOUT,
         source="screen",
-        error="Prompt appears to remain in Claude Code input box; no effective output was observed.",
+        busy=True,
+        error="Claude Code reads no keys; the prompt stands in its input box and may still be taken",
     )
 
 

@@ -57,6 +57,7 @@ class BridgeService:
         self._finished: dict[str, Any] | None = None
         self._status = "starting"
         self._last: dict[str, Any] = {}
+        self._question, self._question_heard = "", True
         self._ready_since: float | None = None
         self._resumes: list[float] = []
         self._keyboard = SharedKeyboard(self._terminal_write, parts.clock)
@@ -245,7 +246,8 @@ class BridgeService:
         if request.kind == "send":
             steps = sending(request, hands)
         else:
-            steps = pressing(request, hands, turn_open=self._late is not None)
+            open_, heard = self._late is not None, self._question_heard
+            steps = pressing(request, hands, turn_open=open_, question_heard=heard)
         self._work = _Work(request, steps, now)
         if request.stream:
             self._work.stream = ScreenStream(self._parts.mailbox.streams / f"{request.id}.log")
@@ -302,6 +304,8 @@ class BridgeService:
                 self._ended(seen.exit_code)
 
     def _between(self, seen: Seen) -> None:
+        if any(hook.hook_event_name == "PermissionRequest" for hook in seen.hooks):
+            self._question_heard = True
         if seen.exit_code is not None:
             if self._status != Status.EXITED:
                 self._ended(seen.exit_code)
@@ -347,6 +351,10 @@ class BridgeService:
         work = self._work
         assert work is not None
         result = as_result(outcome)
+        if outcome.status is Status.NEEDS_PERMISSION and outcome.error is None:
+            told_again = outcome.question == self._question and self._question_heard
+            self._question_heard = told_again or outcome.source == "hook+screen"
+            self._question = outcome.question
         if outcome.status is Status.EXITED and (outcome.exit_code or 0) != 0:
             result["error"] = f"{outcome.error}; the next cc-send takes the same conversation up again"
         if work.fresh:

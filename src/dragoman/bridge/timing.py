@@ -35,6 +35,10 @@ ECHO_WAIT_S = 1.0
 ENTER_AGAIN_S = 0.9
 ENTERS = 4
 
+# On a starved machine Claude Code read nothing for more than the grace of a submission. Enter is in its
+# terminal then and cannot be called back: this long it is watched which of the two it does.
+TAKE_BACK_S = 15.0
+
 # The transcript line that ends a turn is written 30 to 100 ms after the Stop hook; where hooks work but one
 # was lost, this long after that line the turn is over all the same.
 LOST_HOOK_S = 1.0
