@@ -160,7 +160,8 @@ class Play:
         return self._stage.route
 
     async def room(self, *_: Any, **__: Any) -> None:
-        return
+        if self._capture.ended == "left" and not self._stage.leases:
+            await self.leave()
 
     def admit(self, *_: Any, **__: Any) -> Failure | None:
         return self._stage.refused
