@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import stat
 import threading
 from pathlib import Path
@@ -100,5 +101,86 @@ def test_a_client_is_told_that_its_budget_is_used_up(kit: Any, tmp_path: Path) -
                 status, _, _ = await served.ask("/v1/messages", body)
                 assert status == 200
                 assert len(up.requests) == 2
+
+    kit.run(run)
+
+
+def test_requests_that_may_use_up_what_is_left_go_one_after_the_other(tmp_path: Path) -> None:
+    async def run() -> None:
+        budgets, limited = Budgets(tmp_path), token(tokens=100)
+        under_way = most = done = 0
+
+        async def ask(name: str) -> bool:
+            nonlocal under_way, most, done
+            await budgets.room(limited, name, Usage(input_tokens=40, output_tokens=10), None)
+            if budgets.admit(limited, None) is not None:
+                budgets.spend(limited, None, None, request=name)
+                return False
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.001)
+            under_way -= 1
+            budgets.spend(limited, Usage(input_tokens=8, output_tokens=2), None, request=name)
+            return True
+
+        served = await asyncio.gather(*(ask(f"r{n}") for n in range(30)))
+        assert (sum(served), budgets.used(limited).tokens) == (10, 100)
+        assert most == 2
+
+    asyncio.run(run())
+
+
+def test_a_request_that_cost_nothing_lets_the_next_go_on(tmp_path: Path) -> None:
+    async def run() -> None:
+        budgets, limited = Budgets(tmp_path), token(tokens=10)
+        guess = Usage(input_tokens=100)
+        await budgets.room(limited, "a", guess, None)
+        waiting = asyncio.create_task(budgets.room(limited, "b", guess, None))
+        await asyncio.sleep(0.01)
+        assert not waiting.done()
+        budgets.spend(limited, None, None, request="a")
+        await waiting
+        assert budgets.admit(limited, None) is None
+
+    asyncio.run(run())
+
+
+def test_nobody_waits_for_ever(tmp_path: Path) -> None:
+    async def run() -> None:
+        budgets, limited = Budgets(tmp_path, queue_s=0.02), token(tokens=10)
+        for name in ("a", "b"):
+            await budgets.room(limited, name, Usage(input_tokens=100), None)
+        assert budgets.admit(limited, None) is None
+
+    asyncio.run(run())
+
+
+def test_a_disk_that_refuses_is_made_up_for_in_memory(tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    folder.write_text("no folder")  # as a full disk would, it takes nothing
+    budgets, limited = Budgets(folder), token(requests=3)
+    assert [budgets.admit(limited, None) is None for _ in range(4)] == [True, True, True, False]
+    folder.unlink()
+    assert budgets.admit(token(requests=4), None) is None  # and writes all of it once it can
+    assert Budgets(folder).used(limited).requests == 4
+
+
+def test_hanging_up_early_does_not_get_around_a_limit(kit: Any, tmp_path: Path) -> None:
+    async def run() -> None:
+        async with kit.scripted([kit.SSE_HEAD, "wait"]) as up:
+            toml = f'[providers.up]\nwires.chat = "{up.base}/v1"\n[models.m]\nprovider = "up"\n'
+            async with kit.served(tmp_path, toml) as served:
+                limited = mint(served.home, "data", limits=TokenLimits(tokens=1000))
+                headers = {"authorization": f"Bearer {limited.secret}"}
+                body = {
+                    "model": "m",
+                    "stream": True,
+                    "messages": [{"role": "user", "content": "word " * 1000}],
+                }
+                asking = asyncio.create_task(served.ask("/v1/chat/completions", body, headers=headers))
+                await kit.until(lambda: up.requests)
+                asking.cancel()
+                budgets = Budgets(served.home.state / "budgets")
+                await kit.until(lambda: budgets.used(limited.record).tokens >= 1000)
 
     kit.run(run)

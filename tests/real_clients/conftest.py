@@ -36,6 +36,7 @@ class Bench:
 
     Attributes:
         url, token: how a client reaches the gateway.
+        home: the daemon's folder.
         upstream: what answers behind it.
     """
 
@@ -44,6 +45,7 @@ class Bench:
     process: subprocess.Popen[str]
     url: str
     token: str
+    home: Path
     _spare: Iterator[str] = field(default_factory=lambda: iter(f"spare-{n}" for n in range(SPARE)))
 
     def spare_model(self) -> str:
@@ -109,7 +111,7 @@ class Benches:
         line = process.stdout.readline().strip()
         assert line.startswith("listening on "), (line, process.communicate(timeout=DEADLINE_S))
         token = (folder / "state" / "data.token").read_text().strip()
-        return Bench(wire, upstream, process, line.removeprefix("listening on "), token), folder
+        return Bench(wire, upstream, process, line.removeprefix("listening on "), token, folder), folder
 
 
 @pytest.fixture(scope="session")

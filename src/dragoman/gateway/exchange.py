@@ -51,6 +51,9 @@ _CODEX_EVENTS: frozenset[FailureCode] = frozenset(
     {"context", "auth", "permission", "not_found", "upstream", "timeout", "truncated"}
 )
 _MAX_ASKED = 6
+# For a guess at what a request may use of its budget: on the safe side of what models count.
+_BYTES_PER_TOKEN = 4
+_LONG_ANSWER_TOKENS = 16_000
 
 # The exact refusals of DeepSeek and Kimi when earlier reasoning is missing from a tool turn.
 _WANTS_REASONING = re.compile(
@@ -136,10 +139,7 @@ class Exchange:
             talk.model = peek.model
             token = talk.incoming.token
             if token is not None and not token.allows_model(peek.model):
-                shown = peek.model[:100]
-                return await self._refuse(
-                    Refusal(403, "model_not_allowed", f"This token may not ask for the model {shown!r}.")
-                )
+                return await self._refuse_model(peek.model)
             route = self._means.routes.resolve(peek.model, talk.wire)
             if len(talk.body) > route.max_body_bytes:
                 limit_mb = route.max_body_bytes / (1 << 20)
@@ -150,7 +150,9 @@ class Exchange:
                 )
             if not route.known:
                 self._means.note("unknown_model", model=peek.model[:100], provider=route.provider)
-            found = self._over_budget(route) or await self._ask_in_turn(route)
+            if (over := await self._over_budget(route)) is not None:
+                return await self._refuse_budget(over)
+            found = await self._ask_in_turn(route)
         except BadRequest as error:
             talk.failure = error.failure
             await self._tell(error.failure)
@@ -165,12 +167,33 @@ class Exchange:
             return "failed"
         return "ok" if talk.failure is None else "failed"
 
-    def _over_budget(self, route: Route) -> Failure | None:
-        token = self._talk.incoming.token
+    async def _over_budget(self, route: Route) -> Failure | None:
+        incoming, budgets = self._talk.incoming, self._means.budgets
+        token = incoming.token
         if token is None or token.limits.unlimited:
             return None
-        price, _ = self._means.tariffs.price_of(route, self._talk.incoming.at)
-        return self._means.budgets.admit(token, price)
+        price, _ = self._means.tariffs.price_of(route, incoming.at)
+        most = Usage(
+            input_tokens=len(self._talk.body) // _BYTES_PER_TOKEN,
+            output_tokens=route.limits.max_output_tokens or _LONG_ANSWER_TOKENS,
+        )
+        await budgets.room(token, incoming.id, most, price)
+        return budgets.admit(token, price)
+
+    async def _refuse_budget(self, over: Failure) -> Outcome:
+        """Codex ends a turn at an exhausted quota with words of its own; these it shows."""
+        self._talk.failure = over
+        codex = self._talk.incoming.client == "codex"
+        await self._tell(failure("permission", over.message) if codex else over)
+        return "refused"
+
+    async def _refuse_model(self, model: str) -> Outcome:
+        message = f"This token may not ask for the model {model[:100]!r}."
+        self._talk.failure = failure("permission", message)
+        if self._talk.stream and self._better_inside(self._talk.failure):
+            await self._tell(self._talk.failure)
+            return "refused"
+        return await self._refuse(Refusal(403, "model_not_allowed", message))
 
     async def _ask_in_turn(self, first: Route) -> Failure | None:
         """Ask the route and its fallbacks until one has answered; the first refusal that counts otherwise."""
@@ -330,6 +353,14 @@ class Exchange:
             input_tokens=count_tokens(talk.request), output_tokens=count_text(talk.said)
         ), "estimated"
 
+    def _unsettled(self, outcome: Outcome) -> Usage | None:
+        """A guess at what a client that left early has used of its budget: a limit that
+        hanging up gets around would be none."""
+        if outcome != "client_left" or not self._asked:
+            return None
+        talk = self._talk
+        return Usage(input_tokens=len(talk.body) // _BYTES_PER_TOKEN, output_tokens=count_text(talk.said))
+
     def _price(self, usage: Usage | None) -> tuple[PerMillion | None, PriceSource]:
         """The tariff of the minute the request came in."""
         if usage is None or self._route is None:
@@ -342,8 +373,8 @@ class Exchange:
         usage, source = self._usage(outcome)
         token = incoming.token
         price, why = self._price(usage)
-        if token is not None and usage is not None and route is not None:
-            self._means.budgets.spend(token, usage, price)
+        if token is not None:
+            self._means.budgets.spend(token, usage or self._unsettled(outcome), price, request=incoming.id)
         self._record(
             UsageRow(
                 id=incoming.id,
