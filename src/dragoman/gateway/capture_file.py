@@ -295,18 +295,17 @@ def sweep_captures(
     files: list[tuple[Path, os.stat_result]] = []
     for file in _files(folder, drafts=True):
         try:
-            files.append((file, file.stat()))
+            found = file.stat()
         except OSError:
             continue
-    left = sum(file.suffix == SUFFIX for file, _ in files)
-    total = sum(found.st_size for _, found in files)
+        if not file.name.startswith(_COUNT_PREFIX):
+            files.append((file, found))
+        elif execute and wall() - found.st_mtime > _COUNT_S:
+            file.unlink(missing_ok=True)
+    left, total = len(files), sum(found.st_size for _, found in files)
     gone: list[OldCapture] = []
     for file, found in sorted(files, key=lambda each: each[1].st_mtime):
         age_s = wall() - found.st_mtime
-        if file.name.startswith(_COUNT_PREFIX):
-            if execute and age_s > _COUNT_S:
-                file.unlink(missing_ok=True)
-            continue
         if days and age_s > days * 86_400:
             reason = "old"
         elif total > max_bytes or left > max_files:

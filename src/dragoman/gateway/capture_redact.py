@@ -70,6 +70,7 @@ _PUBLIC = re.compile(
 _HEX_AND_MORE = re.compile(rb"[0-9a-f]{32}\.")
 _REDACTED = b"redacted"
 _MIN_SOUGHT = 8
+_WORD = re.compile(rb"[A-Za-z_]{0,19}|[0-9.]{0,11}")
 
 _LINE = re.compile(rb"data:[^\r\n]*")
 _PLACE = re.compile(rb'"(?:output_index|content_index|summary_index|index)"\s*:\s*(\d+)')
@@ -153,9 +154,8 @@ class Redactor:
         if not secret or _is_mask(secret):
             return
         self.mask(secret)
-        mixed = re.search(rb"[0-9]", secret) is not None and re.search(rb"[A-Za-z]", secret) is not None
-        # A word that might as well be part of the protocol is overwritten in its own place alone.
-        if len(secret) >= _MIN_SOUGHT and (mixed or len(secret) >= 20):
+        # What might as well be a word of the protocol is overwritten in its own place alone.
+        if len(secret) >= _MIN_SOUGHT and _WORD.fullmatch(secret) is None:
             self._sought.add(secret)
 
     def _seek(self, text: bytes) -> None:
