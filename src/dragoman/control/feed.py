@@ -47,6 +47,11 @@ class Feed:
         self._listeners: dict[asyncio.Queue[Happening | None], asyncio.AbstractEventLoop] = {}
         self._guard = threading.Lock()
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether anybody listens; what has to be looked for need not be looked for else."""
+        return bool(self._listeners)
+
     def publish(self, topic: Topic, resource: Any) -> None:
         """Tell everybody that something is now like this."""
         with self._guard:

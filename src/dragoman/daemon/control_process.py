@@ -26,6 +26,7 @@ from dragoman.control.jobs import job_routes
 from dragoman.control.quota import QuotaDesk, quota_routes
 from dragoman.control.retention import Retainer, retention_routes, room_sweepers
 from dragoman.control.runs import run_routes
+from dragoman.control.session_changes import SessionChanges
 from dragoman.control.workspaces import workspace_routes
 from dragoman.daemon.child_log import log_to
 from dragoman.daemon.config_in_force import ConfigReader, config_at_start
@@ -120,6 +121,7 @@ async def serve_control(
     retainer = Retainer(read_config, room_sweepers(home, books))
     keeping = [asyncio.create_task(books.keep()), asyncio.create_task(quota.keep(books.providers_in_use))]
     keeping.append(asyncio.create_task(room.keep()))
+    keeping.append(asyncio.create_task(SessionChanges(home, feed).keep()))
     control.activity.stay_while(room.service.needs_us)
     leaving: list[asyncio.Task[None]] = []
     mcp = mcp_endpoint(home, room.service, read_config)
