@@ -272,10 +272,14 @@ def _cancel(control: ControlClient, job_id: str) -> None:
 
 def _apply(worktree: str) -> dict[str, Any]:
     """Preview and apply in one go; the flag was the consent."""
+    from dragoman.jobs.consent import check_applicable
+    from dragoman.jobs.folder import RunFolder
     from dragoman.workspace import apply, open_workspace, preview
     from dragoman.workspace.describe import describe_preview, describe_result
 
-    opened = open_workspace(resolve_home(os.environ).state, worktree)
+    home = resolve_home(os.environ)
+    opened = open_workspace(home.state, worktree)
+    check_applicable(RunFolder(home.runs / worktree))
     seen = preview(opened)
     if seen.conflicts:
         return describe_preview(seen)

@@ -154,6 +154,8 @@ def apply(
     as_json: bool,
 ) -> int:
     """Merge a worker's changes into your files: all of them, or nothing."""
+    from dragoman.jobs.consent import check_applicable
+    from dragoman.jobs.folder import RunFolder
     from dragoman.workspace import apply as carry_out
     from dragoman.workspace import open_workspace, preview
     from dragoman.workspace.describe import describe_preview, describe_result
@@ -165,6 +167,7 @@ def apply(
     paths += more_paths
     policy = cast("Literal['refuse', 'merge']", on_dirty)
     opened = open_workspace(_store(), id)
+    check_applicable(RunFolder(resolve_home(os.environ).runs / opened.id), paths)
     if token is None:
         seen = preview(
             opened, paths=paths, on_dirty=policy, include_ignored=include_ignored, with_patch=with_patch

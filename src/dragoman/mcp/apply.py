@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dragoman.errors import DragomanError
+from dragoman.jobs.consent import check_applicable
 from dragoman.jobs.folder import RunFolder
 from dragoman.mcp.caller import Caller
 from dragoman.mcp.inputs import ApplyInput, CleanupInput, InvalidInput
@@ -66,6 +67,7 @@ async def claude_apply(desk: Desk, caller: Caller, asked: ApplyInput) -> Reply:
         raise InvalidInput("a preview writes nothing, so it takes neither cleanup nor preview_token")
     cwd = await asyncio.to_thread(desk.place, caller, asked.cwd)
     opened = await asyncio.to_thread(_open, desk, cwd, asked.worktree_path)
+    await asyncio.to_thread(check_applicable, RunFolder(desk.jobs.home.runs / opened.id), asked.paths)
     again = {"worktree_path": opened.id, "preview": True}
     if asked.preview:
         seen = await asyncio.to_thread(preview, opened, paths=asked.paths, with_patch=asked.include_patch)

@@ -1,0 +1,91 @@
+"""What of a run's work may be offered to the user at all: nothing that was never allowed.
+
+A worker that left its scope may still have done good work inside it, so the part inside can be applied by
+name. One that reached out of its isolation is not trusted with any of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Any, cast
+
+from dragoman.errors import DragomanError, ExitCode
+from dragoman.jobs.folder import RunFolder
+from dragoman.process.locks import is_locked
+
+_SHOWN = 3
+
+
+class NotApplicable(DragomanError):
+    """The work must not be applied as it is; `code` says why."""
+
+    code = "scope_exceeded"
+    http_status = 409
+    exit_code = ExitCode.CONFLICT
+
+
+def check_applicable(folder: RunFolder, paths: Sequence[str] = ()) -> None:
+    """Refuse work that went too far, as a whole or in the part that is asked for.
+
+    Args:
+        folder: of the run that made the workspace; a workspace of no run passes.
+        paths: the files or folders that shall be applied; empty for all.
+
+    Raises:
+        NotApplicable: `busy` while the run is at work, `isolation_violation`, `scope_exceeded`, or
+            `limit_exceeded` where more was changed than the task allowed.
+    """
+    name = folder.path.name
+    if is_locked(folder.lock_file):
+        raise NotApplicable(
+            f"{name} is still at work",
+            code="busy",
+            hint=f"dragoman jobs wait {name.replace('run-', 'job-', 1)}",
+        )
+    result = folder.result()
+    if result is None:
+        return
+    look = f"dragoman workspace show {name} --patch"
+    if reached := _names(result, "isolation_violations"):
+        raise NotApplicable(
+            f"the worker of {name} reached outside its workspace ({_some(reached)}); nothing is applied",
+            code="isolation_violation",
+            hint=look,
+        )
+    if result.get("error_code") == "isolation_violation":
+        said = str(result.get("error"))
+        raise NotApplicable(f"{said}: nothing of {name} is applied", code="isolation_violation", hint=look)
+    outside = _names(_object(result, "scope"), "out_of_scope")
+    asked_for = [path for path in outside if _is_wanted(path, paths)]
+    if asked_for:
+        raise NotApplicable(
+            f"the worker changed what the task does not allow: {_some(asked_for)}",
+            hint=f"dragoman apply {name} --paths …, naming what is inside the scope; {look}",
+        )
+    if result.get("error_code") == "limit_exceeded" and not paths:
+        said = str(result.get("error"))
+        raise NotApplicable(
+            said, code="limit_exceeded", hint=f"dragoman apply {name} --paths …, naming what shall be applied"
+        )
+
+
+def _is_wanted(path: str, paths: Sequence[str]) -> bool:
+    if not paths:
+        return True
+    name = PurePosixPath(path)
+    return any(name.is_relative_to(PurePosixPath(wanted.removeprefix("./"))) for wanted in paths)
+
+
+def _names(source: Mapping[str, Any], name: str) -> list[str]:
+    found: object = source.get(name)
+    return [str(one) for one in cast("list[object]", found)] if isinstance(found, list) else []
+
+
+def _object(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found: object = source.get(name)
+    return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,62 @@
+"""Work that went too far is never offered to the user."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dragoman.jobs.consent import NotApplicable, check_applicable
+from dragoman.jobs.folder import RunFolder
+from dragoman.process.locks import FileLock
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    (tmp_path / "run-1").mkdir()
+    return RunFolder(tmp_path / "run-1")
+
+
+def refused(folder: RunFolder, result: dict[str, Any], *paths: str) -> str | None:
+    folder.finish(result)
+    try:
+        check_applicable(folder, paths)
+    except NotApplicable as error:
+        return error.code
+    return None
+
+
+def test_a_workspace_of_no_run_and_a_clean_result_pass(folder: RunFolder) -> None:
+    check_applicable(folder)
+    assert refused(folder, {"status": "success", "scope": {"out_of_scope": []}}) is None
+
+
+def test_a06_what_left_the_scope_is_refused_and_the_rest_can_be_named(folder: RunFolder) -> None:
+    result = {"status": "partial", "scope": {"out_of_scope": ["docs/x.md", "b.py"]}}
+    assert refused(folder, result) == "scope_exceeded"
+    assert refused(folder, result, "src") is None
+    assert refused(folder, result, "src", "docs") == "scope_exceeded"
+    assert refused(folder, result, "./b.py") == "scope_exceeded"
+
+
+def test_a03_nothing_of_a_worker_that_reached_out_is_applied(folder: RunFolder) -> None:
+    assert refused(folder, {"isolation_violations": ["x"]}, "src") == "isolation_violation"
+    broken = {"error_code": "isolation_violation", "error": "the repository's hooks changed"}
+    assert refused(folder, broken, "src") == "isolation_violation"
+
+
+def test_more_files_than_allowed_are_refused_until_they_are_named(folder: RunFolder) -> None:
+    result = {"error_code": "limit_exceeded", "error": "7 files were changed, 3 are allowed"}
+    assert refused(folder, result) == "limit_exceeded"
+    assert refused(folder, result, "a.py") is None
+
+
+def test_a_run_at_work_is_waited_for(folder: RunFolder) -> None:
+    lock = FileLock(folder.lock_file)
+    lock.acquire()
+    try:
+        with pytest.raises(NotApplicable, match="still at work"):
+            check_applicable(folder)
+    finally:
+        lock.release()
