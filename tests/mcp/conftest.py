@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.client.stdio import stdio_client
 from sqlalchemy.engine import URL
 
 from dragoman.clients.checks import Finding
@@ -21,8 +26,20 @@ from dragoman.mcp.place import Desk
 from dragoman.mcp.server import mcp_server
 from dragoman.store.database import Database
 from dragoman.workspace import create_workspace, open_repository
-from mcp import Client
+from mcp import Client, StdioServerParameters
 
+CONFIG = """
+[gateway]
+port = 0
+[delegation]
+allow_roots = ["{root}"]
+model = "rehearsal"
+worker = "claude"
+[rehearsal]
+scenario = "demo"
+[clients]
+claude = "{claude}"
+"""
 IDENTITY = ("-c", "user.name=u", "-c", "user.email=u@localhost")
 
 
@@ -97,3 +114,75 @@ def lead(tmp_path: Path) -> Iterator[Lead]:
         time.sleep(0.02)
     lead.engine.close()
     lead.jobs.database.close()
+
+
+class Station:
+    """A client's side: a home, a repository below an allow root, and what starts the server.
+
+    Args:
+        folder: a short path, since sockets live below it.
+        config: the text of its `dragoman.toml`.
+    """
+
+    def __init__(self, folder: Path, config: str) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.home.mkdir()
+        self.repository = folder / "work" / "app"
+        self.repository.mkdir(parents=True)
+        (self.home / "dragoman.toml").write_text(config)
+        (self.repository / "a.txt").write_text("one\n")
+        self.commit()
+        # The fake worker's interpreter is to be found inside the sandbox too.
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.env = {**os.environ, "DRAGOMAN_HOME": str(self.home), "PATH": path}
+        self.argv = (sys.executable, "-m", "dragoman.cli.main", "mcp")
+
+    def commit(self) -> None:
+        """Make everything in the repository its first commit."""
+        for words in (("init", "-q", "-b", "main"), ("add", "-A"), (*IDENTITY, "commit", "-qm", "one")):
+            subprocess.run(("git", *words), cwd=self.repository, check=True, capture_output=True)
+
+    def open(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self.argv, env=self.env, cwd=self.repository, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def client(self, argv: tuple[str, ...] = ()) -> Client:
+        """The official client, which starts the server by its own command or by another."""
+        command, *args = argv or self.argv
+        parameters = StdioServerParameters(command=command, args=args, env=self.env, cwd=str(self.repository))
+        return Client(stdio_client(parameters))
+
+    def dragoman(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            (sys.executable, "-m", "dragoman.cli.main", *words),
+            env=self.env,
+            cwd=self.repository,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+
+@pytest.fixture
+def make_station() -> Iterator[Callable[..., Station]]:
+    """Stations, each with a daemon of its own that ends with the test."""
+    made: list[Station] = []
+
+    def make(config: str = CONFIG, **names: Any) -> Station:
+        folder = Path(tempfile.mkdtemp(prefix="dgm-m-"))
+        made.append(Station(folder, config.format(root=folder / "work", folder=folder, **names)))
+        return made[-1]
+
+    yield make
+    for station in made:
+        station.dragoman("stop")
+        shutil.rmtree(station.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def station(make_station: Callable[..., Station], fake_worker: Any) -> Station:
+    """A client's side whose worker is the fake Claude Code."""
+    return make_station(claude=fake_worker.path)

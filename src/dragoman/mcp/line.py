@@ -160,8 +160,15 @@ def _start(environment: dict[str, str]) -> None:
         except subprocess.TimeoutExpired:
             raise Unreachable("the dragoman daemon did not start in time. Next: dragoman serve") from None
     if done.returncode != 0:
-        reason = done.stderr.decode(errors="replace").strip()[-400:]
+        reason = _in_one_sentence(done.stderr.decode(errors="replace"))
         raise Unreachable(reason or "the dragoman daemon could not be started. Next: dragoman serve")
+
+
+def _in_one_sentence(said: str) -> str:
+    """What a command wrote to its error output, without what it was about to do."""
+    lines = [line.strip().removeprefix("dragoman: ") for line in said.strip().splitlines()]
+    told = [line.replace("next: ", "Next: ") for line in lines if line and not line.startswith("starting ")]
+    return ". ".join(told)[-400:]
 
 
 def _headers(home: Home, protocol: str) -> dict[str, str]:
