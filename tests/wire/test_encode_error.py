@@ -86,9 +86,13 @@ def test_a_rate_limit_carries_the_wait_as_it_came() -> None:
         answer = encode_error(wire, failure("rate", "slow", retry_after_s=2), "r")
         assert (answer.status, header(answer, "retry-after")) == (429, "2")
         assert body(answer)["error"]["message"] == "slow"
-    assert (
-        header(encode_error("chat", failure("rate", "x", retry_after_s=0.25), "r"), "retry-after") == "0.25"
-    )
+
+
+@pytest.mark.parametrize(("wait_s", "told"), [(0.25, "1"), (29.946, "30"), (30.0, "30"), (0.0, "0")])
+def test_a_wait_is_told_in_whole_seconds_as_http_knows_no_others(wait_s: float, told: str) -> None:
+    for wire in WIRES:
+        answer = encode_error(wire, failure("rate", "slow", retry_after_s=wait_s), "r")
+        assert header(answer, "retry-after") == told
 
 
 def test_an_overload_uses_the_status_each_client_knows() -> None:

@@ -6,6 +6,7 @@ Learned from the real clients: Codex 0.163 and 0.169 stop or retry by `error.cod
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -199,8 +200,8 @@ def _too_long(failure: Failure, context_window: int | None) -> str:
 
 
 def _retry_after(wire: Wire, failure: Failure, now: float | None) -> str | None:
-    """Seconds as text. Codex answers a `retry-after` with retries, so an exhausted quota and a wait nobody
-    sits out send it none."""
+    """Whole seconds as text, none too few. Codex answers a `retry-after` with retries, so an exhausted quota
+    and a wait nobody sits out send it none."""
     wait_s = failure.retry_after_s
     if wire == "responses" and not failure.retryable:
         return None
@@ -211,4 +212,4 @@ def _retry_after(wire: Wire, failure: Failure, now: float | None) -> str | None:
             wait_s = max(1.0, failure.resets_at - now)
     if wait_s is None:
         return None
-    return f"{wait_s:.0f}" if wait_s == int(wait_s) else f"{wait_s:.3f}".rstrip("0")
+    return str(math.ceil(wait_s))  # RFC 9110 knows whole seconds; urllib3 refuses an answer with others
