@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,81 @@ def test_no_task_two_tasks_and_options_that_do_not_go_together_are_usage_errors(
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
     assert not (shell.home / "run" / "daemon.json").exists()
+
+
+class Typed:
+    """`delegate` at a terminal, whose worker hangs until it is stopped."""
+
+    def __init__(self, shell: Shell, fake_worker: Any) -> None:
+        program = fake_worker.path
+        (shell.home / "dragoman.toml").write_text(f'{CONFIG}[clients]\nclaude = "{program}"\n')
+        self._shell = shell
+        # The fake's interpreter is to be found inside the sandbox too.
+        self._env = {**os.environ, "DRAGOMAN_HOME": str(shell.home)}
+        self._env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self._task = fake_worker.task(behaviour="hangs")
+
+    def start(self, until: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            (sys.executable, "-m", "dragoman.cli.main", "delegate", self._task),
+            cwd=self._shell.repository,
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        seen = ""
+        while until not in seen:
+            line = process.stderr.readline()
+            assert line, seen
+            seen += line
+        return process
+
+    def jobs(self) -> dict[str, str]:
+        """Every job's status."""
+        return {job["job_id"]: job["status"] for job in self._shell.json("jobs", "list")["jobs"]}
+
+
+@pytest.fixture
+def typed(shell: Shell, fake_worker: Any) -> Typed:
+    return Typed(shell, fake_worker)
+
+
+def test_ctrl_c_cancels_the_job_and_says_so(typed: Typed) -> None:
+    process = typed.start("Thinking about it")
+    ((job, _),) = typed.jobs().items()
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"cancelling {job}" in said
+    assert f"{job} is cancelled" in said
+    assert typed.jobs() == {job: "cancelled"}
+
+
+def test_ctrl_c_leaves_a_job_that_somebody_else_asked_for(typed: Typed) -> None:
+    first = typed.start("Thinking about it")
+    second = typed.start("joining it")
+    second.send_signal(signal.SIGINT)
+    _, said = second.communicate(timeout=60)
+    assert second.returncode == 130
+    assert "goes on" in said
+    assert list(typed.jobs().values()) == ["running"]
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+
+
+def test_a_job_goes_on_when_its_terminal_is_closed(typed: Typed, shell: Shell) -> None:
+    process = typed.start("Thinking about it")
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGHUP
+    ((job, status),) = typed.jobs().items()
+    assert status == "running"
+    assert shell.run("jobs", "cancel", job).returncode == 0
+    assert shell.run("jobs", "wait", job, "--timeout", "60").returncode in (0, 1, 130)
+    assert typed.jobs() == {job: "cancelled"}
 
 
 @pytest.mark.parametrize("place", ["/", str(Path.home()), "/etc"])

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import os
 import signal
-import uuid
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dragoman.cli.control_client import ControlClient
 from dragoman.cli.demo.stage import scratch_packet, set_stage
 from dragoman.cli.interruptions import Interruptions
 from dragoman.clients.claude_code import bundled_binary
 from dragoman.daemon.connect import find_daemon
-from dragoman.jobs.folder import RunRequest
-from dragoman.jobs.launch import follow
+from dragoman.jobs.folder import RunFolder
 from dragoman.process.identity import identify, send_signal
 
 MODEL = "rehearsal-messages"
+
+
+def told(run: RunFolder) -> Iterator[dict[str, Any]]:
+    """A run's events until its result, read from its folder: nobody but the runner looks after the daemon."""
+    offset, deadline = 0, time.monotonic() + 120
+    while True:
+        ended = run.result_file.exists()
+        assert time.monotonic() < deadline
+        if run.events_file.exists():
+            for behind, event in run.events(offset):
+                offset = behind
+                yield event
+        if ended:
+            return
+        time.sleep(0.05)
 
 
 @pytest.mark.real_client
@@ -27,25 +42,19 @@ def test_a_worker_in_mid_task_survives_the_death_of_its_daemon(tmp_path: Path) -
         pytest.skip("no Claude Code: install the `clients` extra")
     env = {**os.environ, "DRAGOMAN_HOME": str(tmp_path / "home")}
     with set_stage(env, Interruptions(), scenario="demo") as stage:
-        run_id = f"run-{uuid.uuid4().hex[:12]}"
-        with ControlClient(stage.home, stage.daemon.url) as control:
-            token = control.mint_token(scope="run", run=run_id, models=[MODEL], expires_in_s=300)
-        run = stage.start_run(
-            RunRequest(
-                run_id=run_id,
-                packet=scratch_packet(),
-                repository=str(stage.lay_scratch("repository")),
-                state=str(stage.home.state),
-                model=MODEL,
-                gateway_url=stage.daemon.url,
-                context_window=200_000,
-                max_output_tokens=32_000,
-            ),
-            token,
-        )
+        request = {
+            "task": scratch_packet(),
+            "cwd": str(stage.lay_scratch("repository")),
+            "kind": "implement",
+            "model": MODEL,
+            "worker": "claude",
+            "asker": {"client": "cli"},
+        }
+        with stage.control() as control:
+            run = RunFolder(stage.home.runs / stage.start_job(control, request)["run_id"])
         kinds: list[str] = []
         gateway: list[str] = []
-        for event in follow(run):
+        for event in told(run):
             if event["kind"] == "tool" and "tool" not in kinds:
                 daemon = identify(stage.daemon.pid)
                 assert daemon is not None
@@ -53,7 +62,7 @@ def test_a_worker_in_mid_task_survives_the_death_of_its_daemon(tmp_path: Path) -
             kinds.append(event["kind"])
             if event["kind"] == "gateway":
                 gateway.append(event["state"])
-        result = run.folder.result()
+        result = run.result()
         assert result is not None
         assert (result["status"], result["error"]) == ("success", None)
         assert result["evidence"]["verdict"] == "proved"

@@ -118,6 +118,13 @@ def test_the_latest_result_is_found_without_an_id(lead: Any) -> None:
     assert lead.ask("claude_result", run_id=run)["job"]["job_id"] == job
 
 
+def assert_nothing_started(lead: Any) -> None:
+    """No job, no run, no workspace."""
+    assert lead.jobs.find() == []
+    state = lead.home.state
+    assert [*state.glob("runs/*"), *state.glob("workspaces/*")] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -146,7 +153,7 @@ def test_hostile_and_wrong_input_gets_one_clear_sentence_and_starts_nothing(
     assert result.structured_content["error_code"] == code
     assert words in result.structured_content["error"]
     assert "\n" not in result.structured_content["error"]
-    assert lead.jobs.find() == []
+    assert_nothing_started(lead)
 
 
 def test_a_folder_outside_the_roots_and_links_into_dangerous_places_are_refused(
@@ -165,6 +172,9 @@ def test_a_folder_outside_the_roots_and_links_into_dangerous_places_are_refused(
         "dangerous_root",
         "cwd_not_allowed",
     )
+    home = lead.call("claude_task", task="x", cwd=str(lead.desk.user_home))
+    assert home.structured_content["error_code"] == "dangerous_root"
+    assert_nothing_started(lead)
 
 
 def test_c18_a_worker_cannot_delegate(lead: Any) -> None:

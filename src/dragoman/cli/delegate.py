@@ -235,14 +235,17 @@ def _run(request: dict[str, Any], *, background: bool) -> dict[str, Any]:
         job = done["job"]
         if background:
             return {"ok": True, **done}
-        if done["deduped"]:
-            console.print(f"the same task is under way as {job['job_id']}: joining it")
-        elif done["queued_behind"]:
-            console.print(f"waiting for {done['queued_behind']}, which writes in this repository")
         try:
+            if done["deduped"]:
+                console.print(f"the same task is under way as {job['job_id']}: joining it")
+            elif done["queued_behind"]:
+                console.print(f"waiting for {done['queued_behind']}, which writes in this repository")
             follow(control, job["job_id"], RunProgress(console))
         except KeyboardInterrupt:
-            _cancel(control, job["job_id"])
+            if done["deduped"]:
+                click.echo(f"{job['job_id']} goes on: somebody else asked for it too", err=True)
+            else:
+                _cancel(control, job["job_id"])
             raise
         job = control.get(f"/jobs/{job['job_id']}")["job"]
         result = control.get(f"/jobs/{job['job_id']}/result")["result"]
@@ -267,7 +270,8 @@ def _cancel(control: ControlClient, job_id: str) -> None:
     """The user gave up: everything of the job is dead before we are gone."""
     click.echo(f"cancelling {job_id}", err=True)
     control.post(f"/jobs/{job_id}/cancel", {})
-    control.get(f"/jobs/{job_id}", wait_s=str(_CANCEL_S))
+    job = control.get(f"/jobs/{job_id}", wait_s=str(_CANCEL_S))["job"]
+    click.echo(f"{job_id} is {job['status']}; what it did: dragoman jobs result {job_id}", err=True)
 
 
 def _apply(worktree: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import time
-import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,18 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from dragoman.cli.control_client import ControlClient
-from dragoman.cli.demo.stage import DemoFailed, Stage, end_run, scratch_packet
+from dragoman.cli.control_client import ControlClient, ControlRefused
+from dragoman.cli.demo.stage import DemoFailed, Stage, scratch_packet
 from dragoman.cli.progress import RunProgress
 from dragoman.gateway.spool import FLUSH_AFTER_S
 from dragoman.jobs.evidence import Observation, observe
-from dragoman.jobs.folder import RunRequest
-from dragoman.jobs.launch import follow
 from dragoman.jobs.packet import parse_packet
 from dragoman.workspace import apply, open_workspace, preview
 
 _RUN_TIMEOUT_S = 300.0
+_LOOK_EVERY_S = 0.1
+# A daemon that died is back within seconds, and its control process a moment later.
+_SILENCE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,9 @@ def play(stage: Stage, wire: str, console: Console) -> PlayOutcome:
     progress = RunProgress(console)
     repository = stage.lay_scratch(f"scratch-{wire}")
     packet = scratch_packet()
-    run_id = f"demo-{wire}-{uuid.uuid4().hex[:6]}"
-    result = _delegate(stage, wire, repository, packet, run_id, console)
+    result = _delegate(stage, wire, repository, packet, progress)
     ended = time.monotonic()
-    workspace = open_workspace(stage.home.state, run_id)
+    workspace = open_workspace(stage.home.state, result["workspace"]["id"])
     seen = preview(workspace, with_patch=True)
     if seen.conflicts:
         raise DemoFailed(f"the preview has conflicts: {', '.join(c.path for c in seen.conflicts)}")
@@ -76,8 +76,8 @@ def play(stage: Stage, wire: str, console: Console) -> PlayOutcome:
     progress.show({"kind": "evidence", "moment": "proof", "observation": _plain(proof)})
     _check_integrity(repository)
     _wait_for_rows(ended)
-    with ControlClient(stage.home, stage.daemon.url) as control:
-        usage = control.usage(run=run_id)
+    with stage.control() as control:
+        usage = control.usage(run=result["run_id"])
     return PlayOutcome(
         wire=wire,
         result=result,
@@ -90,43 +90,54 @@ def play(stage: Stage, wire: str, console: Console) -> PlayOutcome:
 
 
 def _delegate(
-    stage: Stage, wire: str, repository: Path, packet: str, run_id: str, console: Console
+    stage: Stage, wire: str, repository: Path, packet: str, progress: RunProgress
 ) -> dict[str, Any]:
-    progress = RunProgress(console)
-    model = f"rehearsal-{wire}"
-    with ControlClient(stage.home, stage.daemon.url) as control:
-        token = control.mint_token(scope="run", run=run_id, models=[model], expires_in_s=_RUN_TIMEOUT_S + 60)
-    request = RunRequest(
-        run_id=run_id,
-        packet=packet,
-        repository=str(repository),
-        state=str(stage.home.state),
-        model=model,
-        gateway_url=stage.daemon.url,
-        dirty="committed",
-        timeout_s=_RUN_TIMEOUT_S,
-        context_window=200_000,
-        max_output_tokens=32_000,
-    )
-    run = stage.start_run(request, token)
-
-    def look_after_stage() -> None:
-        stage.check_model()
-        if stage.keep_daemon():
-            progress.line("daemon", "[yellow]it died; started again on the same port[/]")
-
-    for event in follow(run, each_look=look_after_stage):
-        progress.show(event)
-    result = run.folder.result()
-    if result is None:
-        end_run(run)
-        raise DemoFailed("the runner ended without a result", hint="run the demo again")
+    request = {
+        "task": packet,
+        "cwd": str(repository),
+        "kind": "implement",
+        "model": f"rehearsal-{wire}",
+        "worker": "claude",
+        "dirty_policy": "committed",
+        "timeout_s": _RUN_TIMEOUT_S,
+        "asker": {"client": "cli"},
+    }
+    with stage.control() as control:
+        job = stage.start_job(control, request)
+        for event in _follow(stage, control, job["job_id"], progress):
+            progress.show(event)
+        result: dict[str, Any] = control.get(f"/jobs/{job['job_id']}/result")["result"]
     if result["status"] != "success":
         raise DemoFailed(
             f"the run over {wire} ended as {result['status']}: {result.get('error') or 'no reason given'}",
             hint=result.get("next") or "run the demo again, or dragoman doctor to look at this machine",
         )
     return result
+
+
+def _follow(
+    stage: Stage, control: ControlClient, job_id: str, progress: RunProgress
+) -> Iterator[dict[str, Any]]:
+    """Yield a job's events until it is over, and keep up what it needs meanwhile."""
+    after, heard_at = 0, time.monotonic()
+    while True:
+        stage.check_model()
+        if stage.keep_daemon():
+            progress.line("daemon", "[yellow]it died; started again on the same port[/]")
+        try:
+            found = control.get(f"/jobs/{job_id}/events", after=str(after))
+        except ControlRefused:
+            if time.monotonic() - heard_at > _SILENCE_S:
+                raise
+            time.sleep(_LOOK_EVERY_S)
+            continue
+        heard_at = time.monotonic()
+        yield from found["events"]
+        after = found["last"]
+        if found["ended"]:
+            return
+        if not found["events"]:
+            time.sleep(_LOOK_EVERY_S)
 
 
 def _wait_for_rows(ended: float) -> None:

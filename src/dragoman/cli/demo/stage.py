@@ -19,16 +19,16 @@ from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
+from dragoman.cli.control_client import ControlClient
 from dragoman.cli.interruptions import Interruptions
 from dragoman.config.files import ensure_private_folder
 from dragoman.config.paths import HOME_VARIABLE, Home, resolve_home, unwritable
 from dragoman.daemon.connect import DaemonHandle, ensure_daemon, find_daemon
 from dragoman.daemon.stopping import stop_daemon
 from dragoman.errors import DragomanError
-from dragoman.jobs.folder import RunFolder, RunRequest
-from dragoman.jobs.launch import StartedRun, start_run
-from dragoman.process.identity import is_alive
+from dragoman.jobs.folder import RunFolder
 from dragoman.process.locks import FileLock, is_locked
 from dragoman.process.tree import end_tree, run_marker
 
@@ -42,6 +42,10 @@ _CONFIG = """\
 [gateway]
 port = {port}
 
+[delegation]
+allow_roots = ["{folder}"]
+cli_roots = true
+
 [providers.stage-messages]
 profile = "generic"
 wires.messages = "{model}"
@@ -54,11 +58,13 @@ wires.chat = "{model}/v1"
 provider = "stage-messages"
 upstream = "rehearsal"
 context_window = 200000
+max_output_tokens = 32000
 
 [models.rehearsal-chat]
 provider = "stage-chat"
 upstream = "rehearsal"
 context_window = 200000
+max_output_tokens = 32000
 """
 
 
@@ -80,7 +86,7 @@ class Stage:
         daemon: the running daemon; replaced when it had to be started again.
         interruptions: keeps Ctrl-C back while a process is started.
         model: the embedded model's process.
-        runs: runs started here, ended when the stage is struck.
+        jobs: ids of the jobs asked for here, ended when the stage is struck.
     """
 
     folder: Path
@@ -90,15 +96,20 @@ class Stage:
     daemon: DaemonHandle
     interruptions: Interruptions
     model: subprocess.Popen[bytes]
-    runs: list[StartedRun] = field(default_factory=list)
+    jobs: list[str] = field(default_factory=list[str])
+
+    def control(self) -> ControlClient:
+        """The control API of the daemon; one client does for all of the daemons that follow each other."""
+        return ControlClient(self.home, self.daemon.url)
 
     def keep_daemon(self) -> bool:
-        """Start the daemon again if it died; True when it had to be."""
-        if find_daemon(self.home) is not None:
-            return False
-        with self.interruptions.held():
-            self.daemon = ensure_daemon(self.home, self.env, say=_silent)
-        return True
+        """Start the daemon again if it died; True when it was, here or by the runner that missed it."""
+        found, before = find_daemon(self.home), self.daemon
+        if found is None:
+            with self.interruptions.held():
+                found = ensure_daemon(self.home, self.env, say=_silent)
+        self.daemon = found
+        return found.pid != before.pid
 
     def check_model(self) -> None:
         """See that the embedded model still plays; without it a worker would try again for minutes.
@@ -109,12 +120,12 @@ class Stage:
         if self.model.poll() is not None:
             raise DemoFailed("the embedded model ended in the middle of the play", hint="run the demo again")
 
-    def start_run(self, request: RunRequest, token: str) -> StartedRun:
-        """Start a run that ends with the stage."""
+    def start_job(self, control: ControlClient, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask for a job that ends with the stage, at the latest."""
         with self.interruptions.held():
-            run = start_run(self.home, request, token=token, env=self.env)
-            self.runs.append(run)
-        return run
+            job: dict[str, Any] = control.post("/jobs", request)["job"]
+            self.jobs.append(job["job_id"])
+        return job
 
     def lay_scratch(self, name: str) -> Path:
         """Make a fresh scratch repository with one commit.
@@ -170,15 +181,19 @@ def set_stage(env: Mapping[str, str], interruptions: Interruptions, *, scenario:
         log_file = home.logs / "rehearsal.log"
         with interruptions.held():
             model, provider_url = undo.enter_context(_embedded_model(scenario, log_file))
-        home.config_file.write_text(_CONFIG.format(port=0, model=provider_url), encoding="utf-8")
-        undo.callback(_stop_daemon, home)
+        home.config_file.write_text(
+            _CONFIG.format(port=0, model=provider_url, folder=folder), encoding="utf-8"
+        )
+        undo.callback(_take_down, home)
         with interruptions.held():
             daemon = ensure_daemon(home, own_env, say=_silent)
         # From here on the daemon keeps its port, so that one that died comes back where the worker looks.
         port = daemon.url.rpartition(":")[2]
-        home.config_file.write_text(_CONFIG.format(port=port, model=provider_url), encoding="utf-8")
+        home.config_file.write_text(
+            _CONFIG.format(port=port, model=provider_url, folder=folder), encoding="utf-8"
+        )
         stage = Stage(folder, home, own_env, provider_url, daemon, interruptions, model)
-        undo.callback(_end_runs, stage.runs)
+        undo.callback(_cancel_jobs, stage)
         yield stage
     finally:
         # Held: a key pressed while a finished demo is taken down must not leave half of it standing.
@@ -191,10 +206,7 @@ def sweep(base: Path) -> None:
     for folder in base.iterdir():
         if not folder.is_dir() or is_locked(folder / "lock") or _is_being_made(folder):
             continue
-        home = _home_in(folder)
-        _stop_daemon(home)
-        for run in home.runs.glob("*"):
-            end_tree(None, grace_s=1.0, marker=run_marker(run.name))
+        _take_down(_home_in(folder))
         _clear(folder)
 
 
@@ -226,29 +238,31 @@ def _home_in(folder: Path) -> Home:
     return resolve_home({HOME_VARIABLE: str(folder / "home")})
 
 
-def end_run(run: StartedRun) -> None:
-    """Cancel a run and wait until it and everything it started is gone."""
-    folder: RunFolder = run.folder
-    if folder.path.exists():
-        folder.cancel()
-    deadline = time.monotonic() + _RUN_END_S
-    while is_alive(run.runner) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    end_tree(run.runner, grace_s=1.0, marker=run_marker(folder.path.name))
-
-
 def _silent(text: str) -> None:
     """The demo tells its own story."""
 
 
-def _end_runs(runs: list[StartedRun]) -> None:
+def _cancel_jobs(stage: Stage) -> None:
+    """End the jobs that still go on; with no daemon to ask, their runs are ended with the home."""
+    with contextlib.suppress(DragomanError), stage.control() as control:
+        for job_id in stage.jobs:
+            if find_daemon(stage.home) is not None:
+                control.post(f"/jobs/{job_id}/cancel", {})
+                control.get(f"/jobs/{job_id}", wait_s=str(_RUN_END_S))
+
+
+def _take_down(home: Home) -> None:
+    """End everything of a home. Runs first: a runner whose daemon goes away would start another."""
+    runs = [RunFolder(path) for path in home.runs.glob("*")]
     for run in runs:
-        end_run(run)
-
-
-def _stop_daemon(home: Home) -> None:
+        run.cancel()
+    deadline = time.monotonic() + _RUN_END_S
+    while any(is_locked(run.lock_file) for run in runs) and time.monotonic() < deadline:
+        time.sleep(0.05)
     with contextlib.suppress(DragomanError):
         stop_daemon(home, now=True)
+    for run in home.runs.glob("*"):
+        end_tree(None, grace_s=1.0, marker=run_marker(run.name))
 
 
 def _clear(folder: Path) -> None:
