@@ -64,6 +64,22 @@ def messages_frames() -> list[bytes]:
     return frames
 
 
+def responses_frames() -> list[bytes]:
+    place = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "status": "in_progress"}
+    said: list[dict[str, Any]] = [
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.content_part.added", **place, "part": {"type": "output_text", "text": ""}},
+    ]
+    for number in range(DELTAS):
+        said.append({"type": "response.output_text.delta", **place, "delta": f"word {number} "})
+    frames: list[bytes] = []
+    for number, data in enumerate(said):
+        text = json.dumps({"sequence_number": number, **data}, separators=(",", ":"))
+        frames.append(f"event: {data['type']}\ndata: {text}\n\n".encode())
+    return frames
+
+
 def ours_stream(upstream: Wire, client: Wire, reads: list[bytes]) -> None:
     request = Request(wire=client, model="m", stream=True)
     tools = ToolTable()
@@ -93,6 +109,8 @@ def plain_stream(upstream: Wire, client: Wire, reads: list[bytes]) -> None:
 def _text_of(upstream: Wire, data: dict[str, Any]) -> str | None:
     if upstream == "chat":
         return data["choices"][0]["delta"].get("content")
+    if upstream == "responses":
+        return data["delta"] if data["type"] == "response.output_text.delta" else None
     return data["delta"].get("text") if data["type"] == "content_block_delta" else None
 
 
@@ -279,7 +297,11 @@ def request_row(client: Wire, upstream: Wire, body: bytes, rounds: int) -> dict[
 
 def measure(rounds: int = 15) -> list[dict[str, Any]]:
     """Interleaved rounds, the best of each."""
-    streams: dict[Wire, list[bytes]] = {"chat": chat_frames(), "messages": messages_frames()}
+    streams: dict[Wire, list[bytes]] = {
+        "chat": chat_frames(),
+        "messages": messages_frames(),
+        "responses": responses_frames(),
+    }
     rows = [
         delta_row(upstream, client, frames, per_read, rounds)
         for upstream, frames in streams.items()
