@@ -107,6 +107,12 @@ def test_a_job_is_asked_for_waited_for_and_read(office: Office) -> None:
     assert office.get("/jobs?status=failed")["jobs"] == []
 
 
+def test_a_look_at_the_jobs_gets_ready_what_sees_them_through(office: Office) -> None:
+    assert not office.engine.warmed
+    office.call("GET", "/jobs")
+    assert office.engine.warmed
+
+
 def test_c01_an_equal_request_joins_the_job_that_is_under_way(office: Office) -> None:
     first = office.ask("do: hang").json()["job"]
     second = office.ask("do: hang")

@@ -213,14 +213,19 @@ def test_an_accepted_jobs_runner_is_started_within_a_third_of_a_second_when_cont
     house: House,
 ) -> None:
     house.wait(house.ask("warm")["job_id"])
-    best = 99.0
-    for number in range(5):  # the best of five: the machine may be busy with other things
-        asked_at = time.time()
-        job = house.ask(f"timed-{number}")
-        house.wait(job["job_id"])
-        shown = house.call("GET", f"/jobs/{job['job_id']}")["job"]
-        best = min(best, shown["started_at"] - asked_at)
-    assert best <= 0.3, f"{best:.3f} s"
+    daemon = ensure_daemon(house.home, house.env, say=lambda text: None)
+    took_s: list[float] = []
+    with ControlClient(house.home, daemon.url) as control:
+        for number in range(5):  # the best of five: the machine may be busy with other things
+            body = {"task": house.fake.task(goal=f"timed-{number}"), "cwd": str(house.repository)}
+            job = control.post("/jobs", body)["job"]
+            accepted_at = time.time()
+            started = house.folder_of(job).started_file
+            until(started.exists, "the runner's own mark")
+            took_s.append(started.stat().st_mtime - accepted_at)
+            house.wait(job["job_id"])
+    print("accepted to started, seconds:", *(f"{one:.3f}" for one in took_s))
+    assert min(took_s) <= 0.3, took_s
 
 
 def test_a_queued_job_keeps_control_here_and_is_started_when_its_turn_comes(house: House) -> None:

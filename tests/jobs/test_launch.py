@@ -9,13 +9,8 @@ import pytest
 
 from dragoman.config.schema import Delegation, Sandbox
 from dragoman.jobs.folder import RunFolder, RunRequest
-from dragoman.jobs.launch import (
-    INHERITANCE_VARIABLE,
-    Inheritance,
-    start_runner,
-    take_inheritance,
-    with_settings,
-)
+from dragoman.jobs.inheritance import INHERITANCE_VARIABLE, Inheritance, take_inheritance
+from dragoman.jobs.launch import start_runner, with_settings
 from dragoman.process.identity import ProcessIdentity, own_identity
 from dragoman.process.spawn import SpawnPlan
 

@@ -13,8 +13,8 @@ from dragoman.config.schema import Config, Delegation, Provider
 from dragoman.config.tokens import list_tokens
 from dragoman.gateway.routes import RouteTable
 from dragoman.jobs.folder import RunFolder
+from dragoman.jobs.inheritance import TOKEN_VARIABLE
 from dragoman.jobs.janitor import end_stray_tokens
-from dragoman.jobs.launch import TOKEN_VARIABLE
 from dragoman.jobs.launching import Launcher, NoModel, Place, plan_run
 from dragoman.jobs.request import JobRequest, packet_of
 from dragoman.jobs.states import JobStatus

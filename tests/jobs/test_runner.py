@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from dragoman.config.tokens import list_tokens
+from dragoman.jobs.folder import RunFolder, RunRequest
 from dragoman.jobs.orphans import end_orphans, find_orphans
 from dragoman.process.identity import identify, is_alive, send_signal
 from dragoman.process.locks import is_locked
@@ -34,6 +38,38 @@ def test_a_run_leaves_a_result_its_marks_and_no_token(place: Place) -> None:
     assert not is_locked(run.folder.lock_file)
     assert run.folder.report_file.read_text() == "All done."
     assert place.processes(run) == []
+
+
+def test_a_run_is_taken_up_before_most_of_its_runner_is_imported() -> None:
+    told = "import sys, dragoman.jobs.runner; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "dragoman.jobs.folder" in loaded
+    heavy = {"asyncio", "psutil", "subprocess", "dragoman.config", "dragoman.workspace", "dragoman.workers"}
+    assert loaded & heavy == set()
+
+
+def test_a_runner_that_cannot_be_loaded_leaves_a_result(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "asyncio.py").write_text("import a_module_that_is_not_there\n")
+    folder = RunFolder(tmp_path / "run-broken")
+    folder.create(
+        RunRequest(
+            run_id="run-broken",
+            packet="Goal: x",
+            repository=str(tmp_path),
+            state=str(tmp_path),
+            model="m",
+            gateway_url="http://127.0.0.1:9",
+        )
+    )
+    runner = [sys.executable, "-m", "dragoman.jobs.runner", str(folder.path)]
+    subprocess.run(runner, env={**os.environ, "PYTHONPATH": str(broken)}, check=True)
+    result = folder.result()
+    assert result is not None
+    assert (result["status"], result["error_code"]) == ("failed", "internal")
+    assert "a_module_that_is_not_there" in result["error"]
 
 
 def test_a_second_runner_of_a_run_is_refused_and_nothing_happens_twice(place: Place, tmp_path: Path) -> None:

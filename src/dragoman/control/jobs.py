@@ -67,6 +67,7 @@ def job_routes(
 
     async def show_all(request: Request) -> Response:
         """Jobs, the newest first."""
+        jobs.expect_work()
         query = request.query_params
         found = await asyncio.to_thread(
             jobs.find,

@@ -52,6 +52,10 @@ class Engine(Protocol):
         """Take a job up; harmless when it has been already."""
         ...
 
+    def warm(self) -> None:
+        """Begin to load, in the background; harmless when it has been."""
+        ...
+
 
 def _no_usage(run_id: str) -> Any:
     return None
@@ -107,6 +111,11 @@ class Oversight:
             if not self._opened:
                 migrate(self.database, ROOM, MIGRATIONS, wall=self.wall)
                 self._opened = True
+
+    def expect_work(self) -> None:
+        """Somebody is here who will ask for jobs: get ready, so that the first one does not wait for it."""
+        if self.engine is not None:
+            self.engine.warm()
 
     def folder(self, run_id: str) -> RunFolder:
         """The folder of a run."""
@@ -198,7 +207,9 @@ class Oversight:
             result = failed_result(job, DragomanError("cancelled before it started", code="worker_cancelled"))
             return self._finished(job, result)
         try:
-            runner = find_runner(job) or self.launch(job, self._resumed_run(job))
+            # A look at every process there is; without a folder no runner was ever started.
+            runner = find_runner(job) if self.folder(job.run_id).path.exists() else None
+            runner = runner or self.launch(job, self._resumed_run(job))
         except DragomanError as error:
             return self._finished(job, failed_result(job, error))
         with self.database.write() as connection:

@@ -62,6 +62,9 @@ class ThreadEngine:
     Args:
         carry: `JobService.carry`.
         every_s: seconds between two looks.
+
+    Attributes:
+        warmed: whether it was told that work is to come.
     """
 
     def __init__(self, carry: Callable[[str], bool], *, every_s: float = 0.02) -> None:
@@ -69,12 +72,16 @@ class ThreadEngine:
         self._every_s = every_s
         self._closing = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
+        self.warmed = False
 
     def start(self, job_id: str) -> None:
         if job_id not in self._threads:
             thread = threading.Thread(target=self._see_through, args=(job_id,), daemon=True)
             self._threads[job_id] = thread
             thread.start()
+
+    def warm(self) -> None:
+        self.warmed = True
 
     def close(self) -> None:
         """Leave the jobs to themselves."""
