@@ -39,6 +39,7 @@ def mcp_endpoint(home: Home, service: JobService, read_config: Callable[[], Conf
         from dragoman.mcp.place import Desk
         from dragoman.mcp.server import mcp_server
 
+        service.expect_work()
         desk = Desk(service, lambda: read_config().delegation, Path.home(), os.environ)
         return mcp_server(desk, look, __version__)
 
