@@ -11,8 +11,9 @@ import pytest
 from dragoman.config.load import parse_config
 from dragoman.control.bookkeeping import Books
 from dragoman.control.retention import Retainer, room_sweepers
-from dragoman.gateway.capture_file import Asked, Capture, write_capture
+from dragoman.gateway.capture_file import Asked, Capture, Given, write_capture
 from dragoman.gateway.capture_order import captures_folder, read_order
+from dragoman.gateway.capture_replay import replay
 from dragoman.store.address import database_address
 from dragoman.store.database import Database
 
@@ -93,6 +94,40 @@ def test_recordings_are_listed_shown_and_played(ask, folder):
     told = ask("POST", "/api/v1/captures/aaaa/replay")
     assert (told.status_code, told.json()["error_code"]) == (404, "no_capture"), "no stage in it"
     assert "too large" in ask("POST", "/api/v1/captures/cccc/replay").json()["error"]
+
+
+def test_a_recording_that_is_whole_is_played(ask, folder):
+    stage = {
+        "response_id": "r",
+        "created_at": 1,
+        "silence_s": 5.0,
+        "embedded_url": "",
+        "token": None,
+        "route": None,
+        "nearest": "whose",
+        "learned": [],
+        "keys": {},
+        "leases": [],
+        "added": {},
+        "refused": None,
+        "walls": [NOW],
+        "recalled": {},
+    }
+    asked = Asked(
+        method="POST", path="/v1/messages", query="", headers=[], repeated=[], body='{"model":"who"}'
+    )
+    capture = a_capture("dddd4444", stage=stage, request=asked)
+    body = replay(capture).answer
+    told = Given(at_ms=1.0, status=404, headers=[], body=body.decode(), pieces=[(1.0, len(body))])
+    write_capture(folder, msgspec.structs.replace(capture, answer=told))
+    said = ask("POST", "/api/v1/captures/dddd/replay").json()
+    assert {part["what"]: part["same"] for part in said["parts"]} == {
+        "answer status": True,
+        "answer headers": False,
+        "answer body": True,
+    }
+    assert (said["same"], said["answer"]) == (False, len(body))
+    assert b"whose" in body
 
 
 def test_only_a_control_token_sees_recordings(ask, folder):

@@ -171,11 +171,12 @@ def replay(file_or_id: str, output: str | None, as_json: bool) -> int:
 
     Exit code 0 when everything is the same, 1 when something is not; the difference is shown.
     """
+    from dragoman.gateway.capture_file import open_capture
     from dragoman.gateway.capture_replay import describe_replay
     from dragoman.gateway.capture_replay import replay as play
 
-    found = _open(Path(file_or_id)) or _find(file_or_id)
-    played = play(found)
+    file = Path(file_or_id)
+    played = play(open_capture(file) if file.is_file() else _find(file_or_id))
     if output is not None:
         try:
             Path(output).write_bytes(played.answer)
@@ -186,17 +187,6 @@ def replay(file_or_id: str, output: str | None, as_json: bool) -> int:
     else:
         _print_replay(played)
     return ExitCode.OK if played.same else ExitCode.FAILED
-
-
-def _open(file: Path) -> Capture | None:
-    from dragoman.gateway.capture_file import NoCapture, decode_capture
-
-    if not file.is_file():
-        return None
-    try:
-        return decode_capture(file.read_bytes(), file.name)
-    except OSError as error:
-        raise NoCapture(f"cannot read {file}: {error.strerror or error}") from None
 
 
 def _home() -> Home:

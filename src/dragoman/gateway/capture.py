@@ -29,7 +29,7 @@ MAX_HELD_BYTES = 96 << 20
 """What all recordings of a process may hold before they are on disk."""
 
 _MAX_AT_ONCE = 256
-_BREATH_S = 0.002
+_BREATH_S = 0.0005
 _END_S = 5.0
 
 

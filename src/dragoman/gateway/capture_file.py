@@ -256,13 +256,33 @@ def find_capture(folder: Path, id: str) -> Capture:
     """
     files = list(_files(folder))
     if id == "last":
-        named = sorted(files, key=lambda file: file.stat().st_mtime)[-1:]
+        named = sorted(files, key=_changed_at)[-1:]
     else:
         named = [file for file in files if len(id) >= _MIN_PREFIX and file.stem.startswith(id)]
     if len(named) != 1:
         count = "more than one recording begins with" if named else "there is no recording"
         raise NoCapture(f"{count} {id[:100]}", hint="dragoman capture list")
-    return decode_capture(named[0].read_bytes(), named[0].stem)
+    return open_capture(named[0])
+
+
+def open_capture(file: Path) -> Capture:
+    """The recording in a file.
+
+    Raises:
+        NoCapture: there is none, or none that can be read.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise NoCapture(f"cannot read {file.name}: {error.strerror or type(error).__name__}") from None
+    return decode_capture(content, file.name)
+
+
+def _changed_at(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 @dataclass(frozen=True, slots=True)

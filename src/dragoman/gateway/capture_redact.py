@@ -42,7 +42,6 @@ _SHAPES = (
     rb"(?:gsk|xai|hf|npm|pplx|fw|r8|tvly|nvapi|lin_api|dop_v1|shpat)[_-][A-Za-z0-9_-]{20,}",
     rb"[spr]k_(?:live|test)_[A-Za-z0-9]{16,}",
     rb"dgm_[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])",
-    rb"[0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9])",
     rb"gh[pousr]_[A-Za-z0-9]{30,}",
     rb"github_pat_[A-Za-z0-9_]{40,}",
     rb"glpat-[A-Za-z0-9_-]{20,}",
@@ -54,6 +53,7 @@ _SHAPES = (
     rb"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
 )
 _ISSUED = re.compile(_BEFORE + rb"(" + rb"|".join(_SHAPES) + rb")")
+_HEX = re.compile(_BEFORE + rb"([0-9a-f]{32}\.[A-Za-z0-9]{16}(?![A-Za-z0-9]))")
 _PEM = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----([^-]{16,65536})-----END")
 _BEARER = re.compile(rb"(?i)\bbearer\s+([A-Za-z0-9._~+/=-]{16,})")
 _LOGIN = re.compile(rb"://[^/\s:@\"\\]{1,64}:([^/\s:@\"\\]{3,128})@")
@@ -63,6 +63,18 @@ _NAMED = re.compile(
     rb"([^\s\"'\\,;&<>{}()\[\]$`|]{6,512})"
 )
 _SHOWN = (_BEARER, _LOGIN)
+# A pattern is tried where one of these stands, in any case: looking for a word is a hundred times cheaper.
+_WORDS: dict[re.Pattern[bytes], tuple[bytes, ...]] = {
+    _ISSUED: (
+        *(b"sk-", b"gsk", b"xai", b"hf_", b"hf-", b"npm", b"pplx", b"fw_", b"fw-", b"r8_", b"r8-", b"tvly"),
+        *(b"nvapi", b"lin_api", b"dop_v1", b"shpat", b"k_live", b"k_test", b"dgm_", b"gh", b"glpat-"),
+        *(b"pypi-", b"akia", b"asia", b"aiza", b"ya29.", b"xox", b"eyj"),
+    ),
+    _HEX: (b".",),
+    _BEARER: (b"bearer",),
+    _LOGIN: (b"://",),
+    _NAMED: (b"key", b"secret", b"pass", b"pwd", b"credential", b"token"),
+}
 # A prefix says whose key it is, and nothing of the key.
 _PUBLIC = re.compile(
     rb"(?:sk-(?:ant-|proj-|or-)?|(?:pk|rk|key|ak|gsk|xai|hf|npm|dgm|gh[pousr]|pypi|glpat)[_-]|eyJ|AKIA|ASIA|AIza)"
@@ -80,7 +92,7 @@ _FRAGMENT = re.compile(
     re.DOTALL,
 )
 # Under a millisecond of work, which is all that a stream beside it may be kept waiting.
-_SLICE = 16 << 10
+_SLICE = 8 << 10
 _OVERLAP = 1 << 10
 
 Lane = list[tuple[int, int]]
@@ -159,7 +171,7 @@ class Redactor:
             self._sought.add(secret)
 
     def _seek(self, text: bytes) -> None:
-        for found in self._found(text, _ISSUED):
+        for found in self._found(text, _ISSUED, _HEX):
             secret = found[1]
             if secret.startswith(b"dgm_") and original_id(secret.decode()) != secret.decode():
                 continue  # a call id that was wrapped, not a token
@@ -176,7 +188,10 @@ class Redactor:
     def _found(self, text: bytes, *patterns: re.Pattern[bytes]) -> Iterator[re.Match[bytes]]:
         """All matches; each step looks at a slice, and sees a little further than it looks."""
         for start in range(0, len(text), _SLICE):
+            seen = text[start : start + _SLICE + _OVERLAP].lower()
             for pattern in patterns:
+                if not any(word in seen for word in _WORDS[pattern]):
+                    continue
                 for found in pattern.finditer(text, max(0, start - 1), start + _SLICE + _OVERLAP):
                     if found.start() >= start + _SLICE:
                         break
@@ -216,7 +231,7 @@ class Redactor:
             return []
         lanes: dict[tuple[bytes, ...], Lane] = {}
         for number, line in enumerate(_LINE.finditer(part)):
-            if number % 256 == 255:
+            if number % 64 == 63:
                 self._breathe()
             place = tuple(_PLACE.findall(line[0]))
             for found in _FRAGMENT.finditer(part, line.start(), line.end()):

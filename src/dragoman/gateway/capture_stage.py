@@ -185,7 +185,7 @@ class Play:
 
     # --- as the keys
 
-    async def lease(self, keys: tuple[Key, ...], **_: Any) -> _Lease:
+    async def lease(self, keys: tuple[Key, ...], *_: Any, **__: Any) -> _Lease:
         lent = self._leases.pop(0) if self._leases else PlainLease(key=0)
         if lent is None:
             await self.leave()

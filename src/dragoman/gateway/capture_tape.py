@@ -245,13 +245,13 @@ class _Routes(_Wrapper):
 
 
 class _Keys(_Wrapper):
-    async def lease(self, keys: tuple[Key, ...], **how: Any) -> Lease:
+    async def lease(self, keys: tuple[Key, ...], *more: Any, **how: Any) -> Lease:
         staged = self._staged
         staged.keys[keys[0].provider] = keys
         place = len(staged.leases)
         staged.leases.append(None)
         try:
-            lease: Lease = await self._inner.lease(keys, **how)
+            lease: Lease = await self._inner.lease(keys, *more, **how)
         except KeysExhausted as error:
             staged.leases[place] = error.failure
             raise
