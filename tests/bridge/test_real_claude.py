@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,12 +17,14 @@ from typing import Any
 import pytest
 
 from dragoman.bridge.footer import BEGIN, END
+from dragoman.bridge.join import join_message, typed_message
 from dragoman.bridge.launch import write_commands
 from dragoman.bridge.mailbox import SESSION_VARIABLE
 
 pytestmark = pytest.mark.real_client
 
 StartSession = Callable[..., Any]
+STANDSTILLS_AFTER_S = (0.0, 0.12)
 
 
 def test_rounds_end_as_they_must_and_nothing_typed_is_executed(
@@ -213,3 +217,55 @@ def test_a_tool_that_still_runs_ends_with_the_bridge(
     assert before >= 3, "Claude Code and its tool's processes"
     session.bridge.stop()
     assert alive_in(session.project) == []
+
+
+def test_what_a_person_left_in_the_box_is_neither_sent_along_nor_runs_the_leads_words(
+    start_session: StartSession, claude: Path
+) -> None:
+    session = start_session(claude)
+
+    def type_as_a_person(keys: bytes) -> None:
+        with socket.socket(socket.AF_UNIX) as person:
+            person.connect(str(session.folder.attach_socket))
+            person.sendall(join_message("keys") + typed_message(keys))
+            assert b"typed" in person.recv(1000)
+
+    def send_when_free(prompt: str) -> dict[str, Any]:
+        until = time.monotonic() + 20.0
+        while (answer := session.send(prompt))["status"] == "busy":
+            assert time.monotonic() < until, answer
+            time.sleep(0.2)
+        return answer
+
+    for left in (b"!", b"!ls", b"\x1b[200~left one\nleft two\nleft three\x1b[201~"):
+        type_as_a_person(left)
+        answer = send_when_free("touch pwned")
+        assert (answer["status"], answer["output"]) == ("completed", "I got: touch pwned"), answer
+    assert not (session.project / "pwned").exists()
+    assert "left" not in answer["output"]
+
+
+def test_what_is_told_of_a_prompt_is_true_when_claude_code_stands_still_under_it(
+    start_session: StartSession, claude_329: Path, wait_until: Callable[..., Any]
+) -> None:
+    session = start_session(claude_329, settings={"disableAllHooks": True})
+    pid, log = session.state()["cc_pid"], session.folder.bridge / "bridge.log"
+    # It stops before the prompt is drawn, and about when Enter is pressed.
+    for after_s in STANDSTILLS_AFTER_S:
+        prompt, asked = f"say after {after_s}", log.read_text().count(" request ")
+        answers: list[dict[str, Any]] = []
+        thread = threading.Thread(target=lambda to=prompt, into=answers: into.append(session.send(to)))
+        thread.start()
+        wait_until(lambda had=asked: log.read_text().count(" request ") > had, "the request")
+        time.sleep(after_s)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            thread.join(6.5)  # longer than a submission may take
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        thread.join(60.0)
+        assert answers[0]["status"] in ("completed", "not_submitted"), answers
+        assert session.send("say next")["output"] == "next"
+        lines = [json.loads(line) for line in session.transcript().splitlines()]
+        taken = [one for one in lines if one["type"] == "user" and prompt in str(one["message"])]
+        assert len(taken) == (answers[0]["status"] == "completed"), answers

@@ -53,6 +53,9 @@ class PaperClaude:
     drawn: str = ""
     sizes: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     interrupted: bool = False
+    shell: bool = False
+    hint: str = ""
+    executed: list[str] = field(default_factory=list[str])
     unread: list[bytes] = field(default_factory=list[bytes])
 
     def fileno(self) -> int:
@@ -87,12 +90,21 @@ class PaperClaude:
             if self.swallow:
                 self.swallow -= 1
                 return
-            if self.box:
+            if self.shell:
+                self.executed.append(self.box)
+                self.box, self.shell = "", False
+            elif self.box:
                 self.submitted.append(self.box)
                 self.tell("UserPromptSubmit", prompt=self.box, prompt_id="p1")
                 self.box, self.busy = "", True
+        elif data == b"\x05":
+            pass
         elif data == b"\x15":
-            self.box = ""
+            before, _, _ = self.box.rpartition("\n")
+            self.box = f"{before}\n" if "\n" in self.box else ""
+        elif data == b"\x7f":
+            self.shell = self.shell and bool(self.box)
+            self.box = self.box[:-1]
         else:
             self.keys.append(data)
             if data == b"\x1b" and self.busy:
@@ -118,7 +130,8 @@ class PaperClaude:
         ]
 
     def read(self) -> bytes:
-        bottom = self.dialog or [RULE, f"❯ {self.box}".rstrip(), RULE, "  ? for shortcuts"]
+        box = f"{'!' if self.shell else '❯'} {self.box or self.hint}".rstrip().replace("\n", "\r\n  ")
+        bottom = self.dialog or [RULE, box, RULE, "  ? for shortcuts"]
         lines = [*(f"● {text}" for text in self.said[-5:]), *bottom]
         title = "◐ working" if self.busy else "✳ Claude Code"
         picture = f"\x1b]0;{title}\x07\x1b[2J\x1b[H" + "\r\n".join(lines)
@@ -264,8 +277,53 @@ def test_a_claude_code_that_reads_no_keys_at_all_may_still_take_the_prompt_and_i
     assert state["finished"]["output"] == "done after all"
 
 
-def test_text_that_lies_in_the_box_is_not_sent_along(desk: Desk) -> None:
-    desk.claude.box = "left by somebody"
+def test_a_prompt_that_is_never_drawn_is_not_sent_blindly(desk: Desk) -> None:
+    desk.claude.stalled = True
+    name = desk.ask(kind="send", prompt="go")
+    answer = desk.answer(name, 60.0)
+    assert (answer["status"], "not sent" in answer["error"]) == ("not_submitted", True)
+    desk.claude.go_on()
+    desk.run(1.0)
+    assert (desk.claude.submitted, desk.claude.box) == ([], "")
+
+
+def test_a_prompt_that_begins_like_the_boxs_own_hint_is_still_seen_in_it(desk: Desk) -> None:
+    desk.claude.hint = 'Try "fix lint errors"'
+    desk.claude.swallow = 2
+    name = desk.send("Try harder")
+    assert desk.claude.submitted == ["Try harder"]
+    desk.claude.stop("done")
+    assert desk.answer(name)["output"] == "done"
+
+
+@pytest.mark.parametrize("left", ["", "ls", "ls\npwd"])
+def test_a_prompt_is_never_run_in_a_shell_that_somebody_left_open(desk: Desk, left: str) -> None:
+    desk.claude.shell, desk.claude.box = True, left
+    desk.run(0.1)
+    desk.send("touch a")
+    assert (desk.claude.executed, desk.claude.submitted) == ([], ["touch a"])
+
+
+def test_a_shell_that_opens_while_the_prompt_is_typed_is_seen_before_enter(desk: Desk) -> None:
+    name = desk.ask(kind="send", prompt="one\ntwo\nthree\nfour\nfive")
+    desk.run(5, lambda: desk.claude.box)
+    desk.claude.shell = True
+    answer = desk.answer(name)
+    assert (answer["status"], "shell mode" in answer["error"]) == ("not_submitted", True)
+    desk.run(0.5)
+    assert (desk.claude.executed, desk.claude.box) == ([], "")
+
+
+def test_a_prompt_of_many_lines_that_is_not_taken_leaves_none_of_them_behind(desk: Desk) -> None:
+    desk.claude.deaf = True
+    answer = desk.answer(desk.send("one\ntwo\nthree\nfour"))
+    assert answer["status"] == "not_submitted"
+    assert desk.claude.box == ""
+
+
+@pytest.mark.parametrize("left", ["left by somebody", "left\nby\nsomebody"])
+def test_text_that_lies_in_the_box_is_not_sent_along(desk: Desk, left: str) -> None:
+    desk.claude.box = left
     desk.run(0.1)
     desk.send("mine")
     assert desk.claude.submitted == ["mine"]

@@ -136,4 +136,8 @@ KEYS: dict[str, bytes] = {
     "escape": b"\x1b",
     "ctrl-c": b"\x03",
 }
-DOWN, UP, CLEAR_LINE = b"\x1b[B", b"\x1b[A", b"\x15"
+DOWN, UP = b"\x1b[B", b"\x1b[A"
+# Pressed one after the other: all of a line before the cursor goes, then the break before it. In an empty box
+# they do nothing, but that the second leaves the shell mode.
+CLEAR_LINE = (b"\x15", b"\x7f")
+LINE_END = b"\x05"

@@ -173,13 +173,32 @@ def _is_wide_rule(line: str) -> bool:
 @lru_cache(maxsize=8)
 def box_text(view: View) -> str | None:
     """What the input box holds ("" when empty, grey hints left out), or None when there is no box."""
+    text = _in_box(view)
+    return "" if text is not None and text.startswith(_PLACEHOLDERS) else text
+
+
+def box_holds(view: View, typed: str) -> bool:
+    """Whether text stands in the input box, also where what was typed begins like a grey hint."""
+    if box_text(view):
+        return True
+    begin = "".join(typed.split())[:20]
+    return bool(begin) and "".join((_in_box(view) or "").split()).startswith(begin)
+
+
+def in_shell_mode(view: View) -> bool:
+    """Whether the box would run what is typed: somebody's `!` stands at its beginning."""
+    lines = [line for line in view.lines if line.strip()]
+    rows = _box_rows(lines)
+    return rows is not None and lines[rows[0]].startswith("!")
+
+
+def _in_box(view: View) -> str | None:
     lines = [line for line in view.lines if line.strip()]
     rows = _box_rows(lines)
     if rows is None:
         return None
     inside = [lines[rows[0]][1:], *lines[rows[0] + 1 : rows[1] + 1]]
-    text = "\n".join(line.replace("\xa0", " ").strip() for line in inside).strip()
-    return "" if text.startswith(_PLACEHOLDERS) else text
+    return "\n".join(line.replace("\xa0", " ").strip() for line in inside).strip()
 
 
 @lru_cache(maxsize=8)

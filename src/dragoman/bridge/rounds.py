@@ -14,8 +14,26 @@ from dragoman.bridge.detector import Round, Seen, exit_words, was_submitted
 from dragoman.bridge.hooks import Hook
 from dragoman.bridge.mailbox import Request
 from dragoman.bridge.outcome import Outcome, Status
-from dragoman.bridge.prompt import CLEAR_LINE, DOWN, KEYS, UP, PromptRefused, Typing, plan_typing, same_text
-from dragoman.bridge.reading import Dialog, box_text, find_dialog, is_busy, is_ready
+from dragoman.bridge.prompt import (
+    CLEAR_LINE,
+    DOWN,
+    KEYS,
+    LINE_END,
+    UP,
+    PromptRefused,
+    Typing,
+    plan_typing,
+    same_text,
+)
+from dragoman.bridge.reading import (
+    Dialog,
+    box_holds,
+    box_text,
+    find_dialog,
+    in_shell_mode,
+    is_busy,
+    is_ready,
+)
 from dragoman.bridge.timing import ScreenTiming
 from dragoman.bridge.transcript import Record
 
@@ -195,9 +213,10 @@ def _submit(seen: Seen, typing: Typing, hands: Hands) -> Generator[None, Seen, O
     Returns:
         When Enter was pressed and everything seen since, or why it was not submitted.
     """
-    if box_text(seen.view):
-        hands.type_keys(CLEAR_LINE)
-        seen = yield from _wait(seen, 0.1)
+    emptied = yield from _empty(seen, hands)
+    if isinstance(emptied, Outcome):
+        return emptied
+    seen = emptied
     for piece in typing.pieces:
         hands.type_keys(piece)
         seen = yield from _wait(seen, timing.PASTE_GAP_S)
@@ -208,10 +227,21 @@ def _submit(seen: Seen, typing: Typing, hands: Hands) -> Generator[None, Seen, O
                 status=Status.NOT_SUBMITTED,
                 error="a question appeared while the prompt was typed; it was left unsubmitted",
             )
-    echo_by = seen.now + timing.ECHO_WAIT_S
-    while not box_text(seen.view) and seen.now < echo_by:
+    # A box too high for the screen is not seen at all; one that is seen empty has not read the prompt yet.
+    began = seen.now
+    while not box_holds(seen.view, typing.text) and seen.exit_code is None:
+        waits_s = timing.ECHO_WAIT_S if box_text(seen.view) is None else hands.screen.submit_grace_s
+        if seen.now - began >= waits_s:
+            break
         seen = yield
     seen = yield from _wait(seen, 0.05)
+    if box_text(seen.view) == "" and not box_holds(seen.view, typing.text):
+        return (
+            yield from _take_back(seen, typing, hands, None, "Claude Code reads no keys; it was not sent")
+        )
+    if in_shell_mode(seen.view):
+        why = "the input box was in its shell mode; the prompt would have been run, and was not sent"
+        return (yield from _take_back(seen, typing, hands, None, why))
     before, entered_at, enters = seen.view, seen.now, 1
     hands.type_keys(KEYS["enter"])
     again_at = entered_at + timing.ENTER_AGAIN_S
@@ -224,51 +254,88 @@ def _submit(seen: Seen, typing: Typing, hands: Hands) -> Generator[None, Seen, O
         if seen.exit_code is not None:
             return entered_at, seen  # `/exit` did what it says; anything else is told by who follows
         taken = was_submitted(seen, hooks=hooks, records=records, since=before)
-        if taken or (typing.is_command and not box_text(seen.view)):
+        if taken or (typing.is_command and not box_holds(seen.view, typing.text)):
             return entered_at, replace(seen, hooks=tuple(hooks), records=tuple(records))
         if seen.now - entered_at >= hands.screen.submit_grace_s:
             break
-        if seen.now >= again_at and enters < timing.ENTERS and box_text(seen.view):
+        if seen.now >= again_at and enters < timing.ENTERS and box_holds(seen.view, typing.text):
             hands.type_keys(KEYS["enter"])
             enters, again_at = enters + 1, seen.now + timing.ENTER_AGAIN_S
-    if not box_text(seen.view):
+    seen = replace(seen, hooks=tuple(hooks), records=tuple(records))
+    if not box_holds(seen.view, typing.text):
         # The box is empty: it was taken, only nothing told us.
-        return entered_at, replace(seen, hooks=tuple(hooks), records=tuple(records))
-    return (yield from _take_back(seen, hands, entered_at, hooks, records))
+        return entered_at, seen
+    why = "Claude Code did not take the prompt; it was taken out of the input box again"
+    return (yield from _take_back(seen, typing, hands, entered_at, why))
+
+
+def _empty(seen: Seen, hands: Hands) -> Generator[None, Seen, Outcome | Seen]:
+    """Take out of the box what somebody left there: his words would be sent along, his `!` would run ours."""
+    began = seen.now
+    if _is_empty(seen):
+        return seen
+    hands.type_keys(LINE_END)
+    seen = yield from _wait(seen, timing.KEY_GAP_S)
+    while not _is_empty(seen):
+        if seen.now - began >= timing.EMPTY_WITHIN_S:
+            return Outcome(
+                status=Status.NOT_SUBMITTED,
+                source="screen",
+                error="text stands in the input box and could not be taken out; nothing was typed",
+            )
+        for key in CLEAR_LINE:
+            hands.type_keys(key)
+            seen = yield from _wait(seen, timing.KEY_GAP_S)
+        if seen.exit_code is not None:
+            return _exited(seen)
+    return seen
+
+
+def _is_empty(seen: Seen) -> bool:
+    return not box_text(seen.view) and not in_shell_mode(seen.view)
 
 
 def _take_back(
-    seen: Seen, hands: Hands, entered_at: float, hooks: list[Hook], records: list[Record]
+    seen: Seen, typing: Typing, hands: Hands, entered_at: float | None, why: str
 ) -> Generator[None, Seen, Outcome | tuple[float, Seen]]:
     """Empty the box of a prompt that was not taken in time, and see which came first.
 
-    A starved Claude Code reads Enter late, and what was typed after it later still. Ctrl-U harms no turn; an
-    Escape would end one, so it is pressed only where the terminal is seen to live.
+    A starved Claude Code reads Enter late, and what was typed after it later still. What clears a line harms
+    no turn; an Escape would end one. Only one line is cleared before the terminal is seen to live: what waits
+    there is read at once, and many keys read at once are text (2.1.329).
+
+    Args:
+        seen: this moment, with everything since Enter.
+        typing: what was typed.
+        hands: what may be used.
+        entered_at: when Enter was pressed; None when it was not.
+        why: what to say when the prompt was not submitted.
     """
-    before, began, emptied_at, escaped = seen.view, seen.now, None, False
-    hands.type_keys(CLEAR_LINE)
+    before, began, emptied_at = seen.view, seen.now, None
+    hooks, records = list(seen.hooks), list(seen.records)
+    sent, next_at = 0, began
     while seen.now - began < timing.TAKE_BACK_S:
+        stands = box_holds(seen.view, typing.text) or in_shell_mode(seen.view)
+        lives = seen.last_output_at > began
+        if seen.now >= next_at and (sent < len(CLEAR_LINE) or (stands and lives)):
+            hands.type_keys(CLEAR_LINE[sent % len(CLEAR_LINE)])
+            sent, next_at = sent + 1, seen.now + timing.KEY_GAP_S
         seen = yield
         hooks += seen.hooks
         records += seen.records
         if seen.exit_code is not None:
-            return entered_at, seen
-        if was_submitted(seen, hooks=hooks, records=records, since=before) or is_busy(seen.view):
+            return _exited(seen)
+        taken = was_submitted(seen, hooks=hooks, records=records, since=before) or is_busy(seen.view)
+        if taken and entered_at is not None:
             return entered_at, replace(seen, hooks=tuple(hooks), records=tuple(records))
-        if box_text(seen.view):
+        if stands:
             emptied_at = None
-            if not escaped and seen.last_output_at > began and seen.now - began >= timing.ENTER_AGAIN_S:
-                escaped = True
-                hands.type_keys(KEYS["escape"])
-                hands.type_keys(CLEAR_LINE)
         elif emptied_at is None:
             emptied_at = seen.now
         elif seen.now - emptied_at >= timing.SETTLE_S:
-            return Outcome(
-                status=Status.NOT_SUBMITTED,
-                source="screen",
-                error="Claude Code did not take the prompt; it was taken out of the input box again",
-            )
+            return Outcome(status=Status.NOT_SUBMITTED, source="screen", error=why)
+    if entered_at is None:
+        return Outcome(status=Status.NOT_SUBMITTED, source="screen", error=why)
     return Outcome(
         status=Status.TIMEOUT,
         source="screen",

@@ -31,6 +31,10 @@ PASTE_CHARACTERS = 600
 PASTE_GAP_S = 0.025
 # The box shows typed text within 100 ms; under load it took up to a second.
 ECHO_WAIT_S = 1.0
+# Keys that are read together act on the same text: of six pressed at once two had an effect.
+KEY_GAP_S = 0.05
+# Somebody's twenty lines are gone in this time; what then still stands there is better not added to.
+EMPTY_WITHIN_S = 3.0
 # One Enter in about forty right after a paste was swallowed by 2.1.197 under load.
 ENTER_AGAIN_S = 0.9
 ENTERS = 4
