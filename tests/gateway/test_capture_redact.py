@@ -132,6 +132,27 @@ def test_what_is_no_secret_stays(text: str) -> None:
     assert redact(text.encode()).decode() == text
 
 
+@pytest.mark.parametrize("secret", ['p"a\\ss/w0rd', "caf\xe9-9876+/=", "a&b=c 123456"])
+def test_a_known_key_is_found_however_it_is_spelled(secret: str) -> None:
+    from urllib.parse import quote
+
+    redactor = Redactor([secret.encode("latin-1")])
+    for part in (secret.encode("latin-1"), json.dumps({"a": secret}, ensure_ascii=False).encode()):
+        out = redactor.redacted(part)
+        assert len(out) == len(part)
+        assert b"redacted" in out or "\xe9" in secret
+    assert quote(secret, safe="").encode() not in redactor.redacted(f"/x?k={quote(secret, safe='')}".encode())
+
+
+def test_a_key_in_a_query_goes() -> None:
+    redactor = Redactor()
+    redactor.note_query(b"beta=true&key=abc123def456&x-token=zzz999yyy888")
+    out = redactor.redacted(b"POST /v1?beta=true&key=abc123def456&x-token=zzz999yyy888")
+    assert b"beta=true" in out
+    assert b"abc123" not in out
+    assert b"zzz999" not in out
+
+
 def test_headers_lose_their_values_and_keep_their_lengths() -> None:
     redactor = Redactor()
     headers = [

@@ -15,6 +15,9 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
+from urllib.parse import quote
+
+import msgspec
 
 from dragoman.wire.ids import original_id
 
@@ -113,7 +116,21 @@ class Redactor:
         self._sought: set[bytes] = set()
         self._breathe = breathe
         for secret in known:
-            self._learn(secret)
+            self.note(secret)
+
+    def note(self, secret: bytes) -> None:
+        """Something known to be secret, sought as it is and as JSON and addresses spell it."""
+        self._learn(secret)
+        text = secret.decode("latin-1")
+        self._learn(msgspec.json.encode(text)[1:-1])
+        self._learn(quote(text, safe="").encode())
+
+    def note_query(self, query: bytes) -> None:
+        """The secret values of a query string."""
+        for pair in query.split(b"&"):
+            name, _, value = pair.partition(b"=")
+            if name == b"key" or is_secret_header(name):
+                self.note(value)
 
     def read(self, part: bytes) -> None:
         """Look for secrets that have the shape of one."""

@@ -35,6 +35,7 @@ def develop(tape: Tape, *, breathe: Callable[[], None] = lambda: None) -> Captur
     redactor = Redactor(known, breathe=breathe)
     headers = list(incoming.headers.items())
     redactor.read_headers(headers)
+    redactor.note_query(incoming.query)
     redactor.read(tape.talk.body)
     for request in tape.requests:
         redactor.read_headers(list(request.sent.headers))
