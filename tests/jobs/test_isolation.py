@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import pytest
 
 from dragoman.config.paths import Home, resolve_home
 from dragoman.jobs.isolation import Isolation, SandboxMisconfigured, plan_isolation
+from dragoman.jobs.links import find_links, place_symlinks
+from dragoman.process.locks import FileLock, is_locked
 from dragoman.process.spawn import SpawnPlan
 from dragoman.sandbox.level import Means, find_means
 from dragoman.workers.base import WorkerTask
@@ -252,6 +255,79 @@ def test_a_workers_rules_and_its_gateway_are_out_of_its_reach(place: Place) -> N
     assert words[-2:] == ["worker", "end"], "the run's folder shows nothing else"
     with pytest.raises(SandboxMisconfigured, match="loopback"):
         confine(plan, replace(task, gateway_url="https://example.org"))
+
+
+@bubblewrap
+def test_a_worker_can_neither_free_nor_write_the_lock_of_its_run(place: Place) -> None:
+    place.bench.carry_out(mend, packet="Goal: x\n", report="Done.")
+    workspace = open_workspace(place.bench.state, place.bench.name)
+    task = worker_task(place, cwd=workspace.path)
+    confine = place.isolation().confine_worker(lambda run_id: workspace)
+    assert confine is not None
+    with FileLock(place.user / "lock") as lock:
+        code = f"import fcntl; fcntl.flock({lock.fileno()}, fcntl.LOCK_UN)"
+        plan = SpawnPlan(("python3", "-c", code), place.env, workspace.path, pass_fds=(lock.fileno(),))
+        confined = confine(plan, task)
+        done = subprocess.run(
+            confined.argv,
+            env=dict(confined.env),
+            pass_fds=confined.pass_fds,
+            capture_output=True,
+            check=False,
+        )
+        assert b"Bad file descriptor" in done.stderr
+        assert is_locked(lock.path)
+
+
+@bubblewrap
+def test_a_private_temp_folder_that_leads_elsewhere_is_made_anew(place: Place) -> None:
+    place.bench.carry_out(mend, packet="Goal: x\n", report="Done.")
+    workspace = open_workspace(place.bench.state, place.bench.name)
+    task = worker_task(place, cwd=workspace.path)
+    task.config_folder.mkdir(parents=True)
+    (task.config_folder / "scratch").symlink_to(place.user)
+    confine = place.isolation().confine_worker(lambda run_id: workspace)
+    assert confine is not None
+    confined = confine(SpawnPlan(("touch", "/tmp/through"), place.env, workspace.path), task)
+    subprocess.run(confined.argv, env=dict(confined.env), check=True)
+    assert not (place.user / "through").exists()
+    assert (task.config_folder / "scratch" / "through").exists()
+
+
+@pytest.mark.parametrize("bent", ["exclude", "info", "git", "pipe", "gone"])
+def test_a_git_folder_a_worker_bent_is_not_written_through(tmp_path: Path, bent: str) -> None:
+    tree, user = tmp_path / "tree", tmp_path / "user"
+    info = tree / ".git" / "info"
+    for folder in (info, user / "info", user / "node_modules"):
+        folder.mkdir(parents=True)
+    (user / "info" / "exclude").write_text("mine\n")
+    match bent:
+        case "exclude":
+            (info / "exclude").symlink_to(user / "info" / "exclude")
+        case "info":
+            info.rmdir()
+            info.symlink_to(user / "info")
+        case "git":
+            shutil.rmtree(tree / ".git")
+            (tree / ".git").symlink_to(user)
+        case "pipe":
+            os.mkfifo(info / "exclude")
+        case _:
+            shutil.rmtree(tree / ".git")
+    links = find_links(user, tree, ("node_modules",), "")
+    place_symlinks(tree, links, git_dirs=(tree / ".git",))
+    assert (tree / "node_modules").is_symlink()
+    assert (user / "info" / "exclude").read_text() == "mine\n"
+
+
+def test_what_is_linked_is_excluded_once(tmp_path: Path) -> None:
+    tree, user = tmp_path / "tree", tmp_path / "user"
+    (tree / ".git").mkdir(parents=True)
+    (user / "node_modules").mkdir(parents=True)
+    for _ in range(2):
+        links = find_links(user, tree, ("node_modules",), "")
+        place_symlinks(tree, links, git_dirs=(tree / ".git",))
+    assert (tree / ".git" / "info" / "exclude").read_text() == "/node_modules\n"
 
 
 def test_without_confinement_nothing_wraps_the_worker(place: Place) -> None:

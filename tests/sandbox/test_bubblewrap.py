@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -176,6 +177,33 @@ def test_capabilities_are_gone_even_for_root(world: World) -> None:
     done = world.run("grep", "CapEff", "/proc/self/status")
     assert done.stdout.split() == ["CapEff:", "0" * 16]
     assert world.run("mount", "-t", "tmpfs", "none", "/usr").returncode != 0
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="NOT RUN: the kernel refuses everybody but root anyway")
+def test_root_changes_nothing_of_the_system_through_proc(world: World) -> None:
+    code = "import os, sys; os.close(os.open(sys.argv[1], os.O_WRONLY))"
+    for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches"):
+        assert os.access(path, os.W_OK), "what is tried has to be possible outside"
+        assert "Read-only file system" in world.python(code, path).stderr
+    assert world.run("sh", "-c", "echo x > /dev/stdout; echo y > /proc/self/fd/1").stdout == "x\ny\n"
+
+
+def test_sockets_of_other_programs_are_out_of_reach(world: World, tmp_path: Path) -> None:
+    name = f"dgm-{uuid.uuid4().hex[:12]}"
+    code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1].replace('@', chr(0)))"
+    place = Path("/tmp") / f"{name}.sock"
+    with socket.socket(socket.AF_UNIX) as abstract, socket.socket(socket.AF_UNIX) as named:
+        abstract.bind(f"\0{name}")
+        named.bind(str(place))
+        try:
+            for server, address in ((abstract, f"@{name}"), (named, str(place))):
+                server.listen()
+                with socket.socket(socket.AF_UNIX) as client:
+                    client.connect(address.replace("@", "\0"))
+                done = world.python(code, address)
+                assert done.stderr.splitlines()[-1].startswith(("ConnectionRefused", "FileNotFound"))
+        finally:
+            place.unlink()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="NOT RUN: only root can become nobody")

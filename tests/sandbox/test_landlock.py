@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,6 +49,28 @@ def test_no_port_but_the_gateways_can_be_connected_to(world: World) -> None:
 
 def test_processes_outside_cannot_be_signalled(world: World) -> None:
     assert world.run("kill", "-0", str(os.getpid()), by="landlock").returncode != 0
+
+
+def test_the_users_terminals_can_neither_be_read_nor_written(world: World) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        code = "import os, sys; os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY)"
+        done = world.python(code, os.ttyname(theirs), by="landlock")
+        assert "PermissionError" in done.stderr
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="NOT RUN: only root has any")
+def test_no_capability_is_left_and_no_device_can_be_made_even_by_root(world: World) -> None:
+    seen = world.run(
+        "grep", "-E", "Cap(Inh|Prm|Eff|Bnd|Amb)", "/proc/self/status", by="landlock"
+    ).stdout.split()
+    assert seen[1::2] == ["0" * 16] * 5
+    code = "import os; os.mknod('disk', 0o60600, os.makedev(8, 0))"
+    assert "PermissionError" in world.python(code, by="landlock").stderr
+    assert not (world.tree / "disk").exists()
 
 
 def test_a_program_that_is_not_there_is_told_on_one_line(world: World) -> None:

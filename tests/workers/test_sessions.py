@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
@@ -39,6 +40,29 @@ def test_a_session_is_copied_under_the_new_working_directory(tmp_path: Path) -> 
     assert copied.read_text() == "told"
     assert copied.parent.name.endswith("-new-place-x")
     assert (tmp_path / "b").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("client", ["claude", "codex"])
+@pytest.mark.parametrize("bent", ["file", "folder", "pipe"])
+def test_a_link_a_worker_left_in_place_of_its_session_is_not_followed(
+    tmp_path: Path, client: Literal["claude", "codex"], bent: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / f"{SESSION}.jsonl").write_text("SECRET")
+    folder = tmp_path / "a" / client / ("projects" if client == "claude" else "sessions")
+    folder.mkdir(parents=True)
+    match bent:
+        case "folder":
+            (folder / "x").symlink_to(outside)
+        case "file":
+            (folder / "x").mkdir()
+            (folder / "x" / f"{SESSION}.jsonl").symlink_to(outside / f"{SESSION}.jsonl")
+        case _:
+            (folder / "x").mkdir()
+            os.mkfifo(folder / "x" / f"{SESSION}.jsonl")
+    assert not carry_session(client, SESSION, tmp_path / "a", tmp_path / "b", cwd=tmp_path)
+    assert not [path for path in (tmp_path / "b").rglob("*") if path.is_file()]
 
 
 @pytest.mark.parametrize("id", [SESSION, "../../etc/passwd", "", "*", "a/b"])

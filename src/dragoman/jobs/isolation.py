@@ -258,6 +258,8 @@ class Isolation:
             case "bubblewrap":
                 assert self.protection.means.bubblewrap is not None
                 argv = plan_bubblewrap(view, plan.argv, bwrap=self.protection.means.bubblewrap, cwd=cwd)
+                # It dies with its runner, so it need not hold the run's lock, which it could let go of.
+                plan = replace(plan, pass_fds=())
                 # What names the host's temporary folder names nothing inside.
                 if not _under(Path(env.get("TMPDIR", "/tmp")), view.writable):  # noqa: S108
                     env.pop("TMPDIR", None)
@@ -343,5 +345,7 @@ def _under(path: Path, folders: tuple[Path, ...]) -> bool:
 
 
 def _private(folder: Path) -> Path:
+    if folder.is_symlink():
+        folder.unlink()  # nothing of ours is one: what it leads to would be opened for writing
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder.resolve()

@@ -7,6 +7,8 @@ is a sandbox of mounts, by a symbolic link elsewhere.
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -89,9 +91,26 @@ def place_symlinks(tree: Path, links: Sequence[Link], *, git_dirs: Sequence[Path
                 place.symlink_to(link.source)
             made.append(f"/{link.name}\n")
     for git_dir in git_dirs if made else ():
-        exclude = git_dir / "info" / "exclude"
-        exclude.parent.mkdir(exist_ok=True)
-        before = exclude.read_text("utf-8", "surrogateescape") if exclude.is_file() else ""
-        news = [line for line in made if line not in before.splitlines(keepends=True)]
-        with exclude.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write(("\n" if before and not before.endswith("\n") else "") + "".join(news))
+        with contextlib.suppress(OSError):
+            _exclude(git_dir, made)
+
+
+def _exclude(git_dir: Path, lines: Sequence[str]) -> None:
+    """Add lines to `info/exclude`; a git folder that a worker bent to lead elsewhere is left alone.
+
+    Raises:
+        OSError: it is gone, or no plain file any more.
+    """
+    info = git_dir / "info"
+    if git_dir.is_symlink() or info.is_symlink():
+        return
+    info.mkdir(exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(info / "exclude", flags, 0o644)
+    with os.fdopen(descriptor, "r+b", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return
+        before = file.readall().decode("utf-8", "surrogateescape")
+        news = [line for line in lines if line not in before.splitlines(keepends=True)]
+        ending = "\n" if before and not before.endswith("\n") else ""
+        file.write((ending + "".join(news)).encode("utf-8", "surrogateescape") if news else b"")

@@ -4,10 +4,15 @@ Learned from bubblewrap 0.8: a socket behind a read-only mount can be connected 
 makes reading it EACCES, since the mount allows no devices; inherited descriptors stay open in the program;
 mounts are made in the order given, so what is said later wins. `--remount-ro /` comes last: else writing
 anywhere outside would succeed, into nothing.
+
+The kernel lets the machine's root write to `/proc/sys` without any capability, and bubblewrap leaves it open
+(it asks whether the folder can be written; the files in it can): a `core_pattern` written there is a program
+started as root outside. So for root `/proc` is read-only.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +25,13 @@ _TEMP = (Path("/tmp"), Path("/var/tmp"))  # noqa: S108 - the ones inside
 
 
 def plan_bubblewrap(
-    confinement: Confinement, argv: Sequence[str], *, bwrap: Path, cwd: Path, new_session: bool = True
+    confinement: Confinement,
+    argv: Sequence[str],
+    *,
+    bwrap: Path,
+    cwd: Path,
+    new_session: bool = True,
+    as_root: bool | None = None,
 ) -> tuple[str, ...]:
     """The command line that runs `argv` confined.
 
@@ -33,6 +44,7 @@ def plan_bubblewrap(
         bwrap: the program that confines.
         cwd: the working folder inside.
         new_session: give it a session of its own, so that no terminal can be typed into.
+        as_root: whether it is started by the machine's root; None looks.
     """
     words = [str(bwrap), "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
     if new_session:
@@ -75,6 +87,8 @@ def plan_bubblewrap(
     for path in hidden:
         if path.is_dir():
             words += ["--remount-ro", str(path)]
+    if os.geteuid() == 0 if as_root is None else as_root:
+        words += ["--remount-ro", "/proc"]
     words += ["--remount-ro", "/", "--chdir", str(cwd), "--", *program]
     return tuple(words)
 

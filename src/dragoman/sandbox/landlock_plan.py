@@ -8,7 +8,8 @@ from pathlib import Path
 from dragoman.sandbox import landlock
 from dragoman.sandbox.confinement import Confinement
 
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "pts", "shm")
+# No terminals: in `/dev/pts` the user's own are beside those a program makes, to be read and typed into.
+_DEVICES = ("null", "zero", "full", "random", "urandom", "shm")
 
 
 def plan_landlock(confinement: Confinement, argv: Sequence[str]) -> tuple[str, ...]:

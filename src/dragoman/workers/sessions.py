@@ -7,8 +7,10 @@ keeps its own as it was.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import stat
 from pathlib import Path
 from typing import Literal
 
@@ -45,21 +47,38 @@ def carry_session(
 
 
 def _carry_claude(session_id: str, earlier: Path, target: Path, cwd: Path) -> bool:
-    found = next(iter(sorted(earlier.glob(f"projects/*/{session_id}.jsonl"))), None)
+    found = next(iter(_real(earlier, sorted(earlier.glob(f"projects/*/{session_id}.jsonl")))), None)
     if found is None:
         return False
     own = _NOT_IN_A_NAME.sub("-", str(cwd.resolve()))
     same_place = found.parent.name == own or len(own) > 200
     folder = target / "projects" / (found.parent.name if same_place else own)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.copy2(found, folder / found.name)
+    _copy(found, folder / found.name)
     return True
 
 
 def _carry_codex(session_id: str, earlier: Path, target: Path) -> bool:
-    found = list(earlier.glob(f"sessions/**/*{session_id}*.jsonl"))
+    found = _real(earlier, sorted(earlier.glob(f"sessions/**/*{session_id}*.jsonl")))
     for file in found:
         place = target / file.relative_to(earlier)
         place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        shutil.copy2(file, place)
+        _copy(file, place)
     return bool(found)
+
+
+def _real(folder: Path, found: list[Path]) -> list[Path]:
+    """The plain files that lie in the folder by their real names: it was the worker's to write.
+
+    A link a confined worker left there would have us, who are not confined, hand it what it leads to.
+    """
+    top = folder.resolve()
+    plain = [path for path in found if stat.S_ISREG(path.lstat().st_mode)]
+    return [path for path in plain if path.resolve() == top / path.relative_to(folder)]
+
+
+def _copy(source: Path, target: Path) -> None:
+    with os.fdopen(os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as read:
+        descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "wb") as write:
+            shutil.copyfileobj(read, write)
