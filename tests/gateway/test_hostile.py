@@ -49,6 +49,8 @@ HOSTILE: dict[str, bytes] = {
     "length-that-overflows": head("Content-Length: 18446744073709551617") + ASK,
     "chunks-and-identity": head("Transfer-Encoding: chunked", "Transfer-Encoding: identity") + CHUNKED,
     "chunked-is-not-last": head("Transfer-Encoding: chunked, identity") + CHUNKED,
+    "compressed-chunks": head("Transfer-Encoding: gzip, chunked") + CHUNKED,
+    "compressed-and-chunked": head("Transfer-Encoding: gzip", "Transfer-Encoding: chunked") + CHUNKED,
     "odd-chunked": head("Transfer-Encoding: \x0bchunked") + CHUNKED,
     "chunk-size-prefixed": head("Transfer-Encoding: chunked") + b"0x" + CHUNKED,
     "chunk-size-overflows": head("Transfer-Encoding: chunked") + b"f" * 17 + b"\r\n" + ASK,

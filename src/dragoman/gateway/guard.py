@@ -14,7 +14,11 @@ from dragoman.config.tokens import TokenRecord
 from .incoming import Incoming
 from .replies import Refusal
 
-_ONCE = frozenset({b"host", b"content-length", b"origin", b"authorization", b"x-api-key"})
+_ONCE = frozenset(
+    {b"host", b"content-length", b"transfer-encoding", b"origin", b"authorization", b"x-api-key"}
+)
+# What comes after a head that others may read differently is no request to be trusted.
+_LAST = ((b"connection", b"close"),)
 _HOST = re.compile(r"(?:\[(?P<address>[0-9a-f:.]+)\]|(?P<name>[^\[\]:@/?#]*?)\.?)(?::\d*)?", re.IGNORECASE)
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -39,7 +43,10 @@ class Guard:
     def check_place(self, incoming: Incoming) -> Refusal | None:
         """Refuse a foreign Host (DNS rebinding) or Origin (a web page spending the user's keys)."""
         if not _ONCE.isdisjoint(incoming.repeated):
-            return Refusal(400, "invalid", "A header that may stand once was sent twice.")
+            return Refusal(400, "invalid", "A header that may stand once was sent twice.", headers=_LAST)
+        if incoming.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
+            message = "The only transfer encoding understood here is chunked."
+            return Refusal(400, "invalid", message, headers=_LAST)
         host = incoming.headers.get(b"host", b"").decode("latin-1")
         if not self._knows(host):
             return Refusal(
