@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from dragoman.cli import serving
 from dragoman.daemon.changing import ChangeRefused, NotRunning, reload_daemon, restart_daemon
-from dragoman.daemon.children import AdoptedProcess
+from dragoman.daemon.children import OwnProcess
 from dragoman.daemon.health import split_url
 from dragoman.daemon.where import read_daemon_json
 
@@ -259,10 +259,10 @@ def test_the_commands_say_how_it_went(homestead, monkeypatch):
     assert run(serving.stop).startswith("stopped")
 
 
-def test_an_adopted_process_is_waited_for_once():
+def test_a_process_known_by_its_pid_is_waited_for_once():
     pid = os.posix_spawn(sys.executable, [sys.executable, "-S", "-c", "raise SystemExit(3)"], {})
-    process = AdoptedProcess(pid)
+    process = OwnProcess(pid)
     assert process.wait() == 3
     assert (process.poll(), process.wait(), process.returncode) == (3, 3, 3)
-    assert AdoptedProcess(pid).poll() == -1
+    assert OwnProcess(pid).poll() == -1
     assert not Path(f"/proc/{pid}").exists()

@@ -6,15 +6,13 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
 
 from dragoman.daemon.channel import Message, ParentEnd
 from dragoman.daemon.plan import Adopted
 
 GATEWAY = "gateway"
+_MAX_STDERR_BYTES = 1_000_000
 
 
 class ChildState(StrEnum):
@@ -25,19 +23,11 @@ class ChildState(StrEnum):
     DRAINING = "draining"
 
 
-class Running(Protocol):
-    """A process of ours, as far as the parent uses it."""
+class OwnProcess:
+    """A child known by its pid, which stays its own until we reap it: ours, or of the life before our `exec`.
 
-    @property
-    def pid(self) -> int: ...
-    @property
-    def returncode(self) -> int | None: ...
-    def poll(self) -> int | None: ...
-    def wait(self) -> int: ...
-
-
-class AdoptedProcess:
-    """A child that was started before our `exec`: known by its pid, which stays its own until we reap it."""
+    subprocess would cost the parent another tenth of its memory.
+    """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -64,7 +54,6 @@ class AdoptedProcess:
         return self.returncode
 
 
-@dataclass(slots=True)
 class Child:
     """One running child.
 
@@ -79,14 +68,25 @@ class Child:
         failure: what it said when it could not start.
     """
 
-    role: str
-    index: int
-    process: Running
-    channel: ParentEnd
-    since: float
-    state: ChildState = ChildState.STARTING
-    old: bool = False
-    failure: Message | None = None
+    def __init__(
+        self,
+        role: str,
+        index: int,
+        process: OwnProcess,
+        channel: ParentEnd,
+        since: float,
+        state: ChildState = ChildState.STARTING,
+        *,
+        old: bool = False,
+    ) -> None:
+        self.role = role
+        self.index = index
+        self.process = process
+        self.channel = channel
+        self.since = since
+        self.state = state
+        self.old = old
+        self.failure: Message | None = None
 
     @property
     def pid(self) -> int:
@@ -120,7 +120,7 @@ def adopt(child: Adopted, *, since: float) -> Child:
     """
     state = ChildState.DRAINING if child.draining else ChildState.READY
     channel = ParentEnd(socket.socket(fileno=child.channel_fd))
-    return Child(child.role, child.index, AdoptedProcess(child.pid), channel, since, state, old=True)
+    return Child(child.role, child.index, OwnProcess(child.pid), channel, since, state, old=True)
 
 
 def start_child(
@@ -146,24 +146,50 @@ def start_child(
         OSError: it cannot be started.
     """
     ours, theirs = socket.socketpair()
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    given = (theirs.fileno(), *pass_fds)
     try:
-        stderr = os.open(stderr_file, flags, 0o600)
-    except OSError:
-        stderr = os.open(os.devnull, flags)  # a full disk must not keep the gateway from starting
-    try:
-        process = subprocess.Popen(
-            [*argv, "--index", str(index), "--channel-fd", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=stderr,
-            stderr=stderr,
-            start_new_session=True,
-            pass_fds=(theirs.fileno(), *pass_fds),
-        )
+        for fd in given:
+            os.set_inheritable(fd, True)
+        pid = _spawn((*argv, "--index", str(index), "--channel-fd", str(theirs.fileno())), stderr_file)
     except OSError:
         ours.close()
         raise
     finally:
+        for fd in given:
+            os.set_inheritable(fd, False)
         theirs.close()
+    return Child(role, index, OwnProcess(pid), ParentEnd(ours), since)
+
+
+def _spawn(argv: tuple[str, ...], stderr_file: str) -> int:
+    """Start it with our environment and what is inheritable; with one thread nobody else starts one now."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    try:
+        bound_file(stderr_file)
+        stderr = os.open(stderr_file, flags, 0o600)
+    except OSError:
+        stderr = os.open(os.devnull, flags)  # a full disk must not keep the gateway from starting
+    try:
+        return os.posix_spawn(
+            argv[0],
+            argv,
+            os.environ,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, stderr, 1),
+                (os.POSIX_SPAWN_DUP2, stderr, 2),
+            ],
+            setsid=True,
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],
+        )
+    finally:
         os.close(stderr)
-    return Child(role, index, process, ParentEnd(ours), since)
+
+
+def bound_file(path: str) -> None:
+    """Empty a file that has grown too large, so that children that die again and again fill no disk."""
+    try:
+        if os.stat(path).st_size > _MAX_STDERR_BYTES:  # noqa: PTH116 - the parent does without pathlib
+            os.truncate(path, 0)
+    except OSError:
+        return

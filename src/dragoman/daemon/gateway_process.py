@@ -6,6 +6,9 @@ sandboxed workers see, which serves model calls alone.
 
 from __future__ import annotations
 
+from dragoman.daemon import light_imports  # noqa: F401 - before whatever it makes light
+
+# isort: split
 import encodings.idna  # noqa: F401 - the first look-up of a host name would import it later
 import json
 import os

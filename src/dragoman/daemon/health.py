@@ -4,6 +4,7 @@ for an HTTP client."""
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 
 def url_of(host: str, port: int) -> str:
@@ -22,7 +23,10 @@ def is_healthy(url: str, *, timeout_s: float = 2.0) -> bool:
     """Whether `GET /health` answers 200 within `timeout_s`."""
     request = f"GET /health HTTP/1.1\r\nHost: {url.removeprefix('http://')}\r\nConnection: close\r\n\r\n"
     try:
-        with socket.create_connection(split_url(url), timeout=timeout_s) as sock:
+        host, port = split_url(url)
+        # As bytes: a name is looked up by the codec for international ones, which the parent does without.
+        address: tuple[Any, int] = (host.encode(), port)
+        with socket.create_connection(address, timeout=timeout_s) as sock:
             sock.sendall(request.encode("ascii"))
             head = b""
             while b"\r\n" not in head and (data := sock.recv(1024)):

@@ -8,12 +8,11 @@ which may be of another version, with children and sockets in hand.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import subprocess
 import sys
 import time
-from dataclasses import replace
 from typing import NoReturn
 
 from dragoman.daemon.channel import Message
@@ -22,7 +21,6 @@ from dragoman.daemon.plan import ServePlan
 from dragoman.daemon.supervisor import Supervisor
 from dragoman.process.prctl import forbid_inspection
 
-_MAX_STDERR_BYTES = 1_000_000
 _RENEW_S = 15.0
 
 
@@ -35,9 +33,9 @@ def run_parent(plan: ServePlan) -> int:
     Returns:
         The exit code: 0 after a stop, 1 when the data plane never came up.
     """
-    for fd in plan.inherited_fds:
-        os.set_inheritable(fd, False)  # children get the ones they need, and only those
-    _bound_stderr(plan.stderr_file)
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - children get the ones they need, and only those
+        with contextlib.suppress(OSError):
+            os.set_inheritable(int(name), int(name) < 3)
     log = JsonLog(plan.log_file, "parent")
     since = plan.since
 
@@ -60,8 +58,7 @@ def run_parent(plan: ServePlan) -> int:
     if supervisor.next_plan is not None:
         log.write("info", "restarting", version=supervisor.next_plan.version)
         _become_next(
-            replace(
-                supervisor.next_plan,
+            supervisor.next_plan._replace(
                 ready_fd=None,
                 since=since,
                 restarts=supervisor.restarts,
@@ -91,6 +88,8 @@ def renew_plan(plan: ServePlan) -> ServePlan | Message:
     Returns:
         What to run next, or why there is nothing to become (`message`, `hint`).
     """
+    import subprocess  # a megabyte that only a restart needs
+
     argv = [sys.executable, "-P", "-m", "dragoman.daemon.starting", "--renew", plan.to_json()]
     code: int | None = None
     try:
@@ -151,14 +150,6 @@ def _print(line: str, *, file: object = None) -> None:
         print(line, file=file or sys.stdout, flush=True)  # type: ignore[arg-type]
     except OSError:
         return  # the terminal is gone; the daemon is not
-
-
-def _bound_stderr(path: str) -> None:
-    try:
-        if os.stat(path).st_size > _MAX_STDERR_BYTES:  # noqa: PTH116
-            os.truncate(path, 0)
-    except OSError:
-        return
 
 
 def _remove(path: str) -> None:

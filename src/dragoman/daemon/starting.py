@@ -187,8 +187,7 @@ def renew(plan: ServePlan, env: Mapping[str, str]) -> ServePlan:
             hint="dragoman stop, then dragoman serve",
         )
     fds = {child.role: child.fd for child in plan.on_demand}
-    return replace(
-        plan,
+    return plan._replace(
         version=__version__,
         gateway_argv=_gateway_argv(home, options, plan.rehearsal_url),
         on_demand=_on_demand(home, options, fds),
