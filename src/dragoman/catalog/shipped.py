@@ -1,9 +1,10 @@
-"""Opens the TOML files that are shipped beside this module."""
+"""Opens the TOML files that are shipped beside this module; `importlib.resources` would cost a gateway half a
+megabyte for what it imports."""
 
 from __future__ import annotations
 
 import tomllib
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 
@@ -22,10 +23,10 @@ def shipped_text(*path: str) -> str:
     Raises:
         FileNotFoundError: there is none of that name.
     """
-    return resources.files("dragoman.catalog").joinpath(*path).read_text(encoding="utf-8")
+    return Path(__file__).parent.joinpath(*path).read_text(encoding="utf-8")
 
 
 def shipped_names(folder: str, suffix: str) -> list[str]:
     """The names, without suffix, of the files shipped in a folder."""
-    files = resources.files("dragoman.catalog").joinpath(folder).iterdir()
+    files = Path(__file__).parent.joinpath(folder).iterdir()
     return sorted(file.name.removesuffix(suffix) for file in files if file.name.endswith(suffix))
