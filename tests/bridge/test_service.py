@@ -314,6 +314,28 @@ def test_a_shell_that_opens_while_the_prompt_is_typed_is_seen_before_enter(desk:
     assert (desk.claude.executed, desk.claude.box) == ([], "")
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.02, 0.04, 0.06])
+@pytest.mark.parametrize("known", [True, False])
+def test_enter_is_never_pressed_into_a_question_that_came_while_the_prompt_was_typed(
+    desk: Desk, after_s: float, known: bool
+) -> None:
+    name = desk.ask(kind="send", prompt="go")
+    desk.run(5, lambda: desk.claude.box)
+    desk.run(after_s)
+    desk.claude.ask("Yes", "No")
+    if not known:
+        desk.claude.dialog = ["Something new that nobody has recorded", "  (*) Allow   ( ) Deny"]
+    answer = desk.answer(name)
+    assert (answer["status"], b"\r" in desk.claude.keys) == ("not_submitted", False)
+
+
+def test_a_box_too_high_for_the_screen_gets_its_enter(desk: Desk) -> None:
+    name = desk.send("\n".join(f"line {number}" for number in range(60)))
+    assert len(desk.claude.submitted) == 1
+    desk.claude.stop("done")
+    assert desk.answer(name)["output"] == "done"
+
+
 def test_a_prompt_of_many_lines_that_is_not_taken_leaves_none_of_them_behind(desk: Desk) -> None:
     desk.claude.deaf = True
     answer = desk.answer(desk.send("one\ntwo\nthree\nfour"))

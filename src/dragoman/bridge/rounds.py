@@ -40,6 +40,12 @@ from dragoman.bridge.transcript import Record
 Steps = Generator[None, Seen, Outcome]
 _Waits = Generator[None, Seen, Seen]
 _STOPPING = ("escape", "ctrl-c")
+# Columns of the narrowest terminal, less the box's margin; so many rows of a box may not fit on the screen.
+_NARROWEST, _HIGH = 36, 8
+_QUESTION_CAME = Outcome(
+    status=Status.NOT_SUBMITTED,
+    error="a question appeared while the prompt was typed; it was left unsubmitted",
+)
 
 
 class Keyboard(Protocol):
@@ -223,22 +229,21 @@ def _submit(seen: Seen, typing: Typing, hands: Hands) -> Generator[None, Seen, O
         if seen.exit_code is not None:
             return _exited(seen)
         if find_dialog(seen.view) is not None:
-            return Outcome(
-                status=Status.NOT_SUBMITTED,
-                error="a question appeared while the prompt was typed; it was left unsubmitted",
-            )
+            return _QUESTION_CAME
     # A box too high for the screen is not seen at all; one that is seen empty has not read the prompt yet.
     began = seen.now
-    while not box_holds(seen.view, typing.text) and seen.exit_code is None:
-        waits_s = timing.ECHO_WAIT_S if box_text(seen.view) is None else hands.screen.submit_grace_s
-        if seen.now - began >= waits_s:
+    high = typing.text.count("\n") + len(typing.text) // _NARROWEST >= _HIGH
+    waits_s = timing.ECHO_WAIT_S if high else hands.screen.submit_grace_s
+    while not box_holds(seen.view, typing.text) and seen.now - began < waits_s and seen.exit_code is None:
+        if find_dialog(seen.view) is not None:
             break
         seen = yield
     seen = yield from _wait(seen, 0.05)
-    if box_text(seen.view) == "" and not box_holds(seen.view, typing.text):
-        return (
-            yield from _take_back(seen, typing, hands, None, "Claude Code reads no keys; it was not sent")
-        )
+    if find_dialog(seen.view) is not None:
+        return _QUESTION_CAME
+    if not box_holds(seen.view, typing.text) and not (high and box_text(seen.view) is None):
+        why = "Claude Code did not show the prompt in its input box; it was not sent"
+        return (yield from _take_back(seen, typing, hands, None, why))
     if in_shell_mode(seen.view):
         why = "the input box was in its shell mode; the prompt would have been run, and was not sent"
         return (yield from _take_back(seen, typing, hands, None, why))
