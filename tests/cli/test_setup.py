@@ -28,6 +28,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+class FakeTerminal:
+    def isatty(self) -> bool:
+        return True
+
+
 def run(command: click.Command, *words: str) -> Result:
     result = CliRunner().invoke(command, list(words), standalone_mode=False)
     if isinstance(result.exception, DragomanError | click.ClickException):
@@ -89,6 +94,22 @@ def test_parts_and_clients_can_be_chosen(place: Path) -> None:
     assert set(tree) == {"mcp_servers"}
     assert tree["mcp_servers"]["dragoman"]["env"]["CODEX_CLAUDE_ALLOW_ROOTS"] == str(place / "work")
     assert not (place / ".claude").exists()
+
+
+@pytest.mark.parametrize("words", [("--only", "provider"), ("--client", "claude"), ("--project",)])
+def test_a_root_that_would_be_written_nowhere_is_a_usage_error(place: Path, words: tuple[str, ...]) -> None:
+    with pytest.raises(click.UsageError, match="--allow-root"):
+        run(commands.setup, "--write", "--allow-root", "/a", *words)
+    assert not (place / ".codex").exists()
+
+
+def test_json_is_never_mixed_with_a_question(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(commands.setup, "--write")
+    monkeypatch.setattr("dragoman.cli.setup.sys.stdin", FakeTerminal())
+    for command in (commands.setup, commands.uninstall):
+        with pytest.raises(click.UsageError):
+            command.main(["--json"], standalone_mode=False)
+    assert (place / ".codex" / "config.toml").exists()
 
 
 def test_a_project_gets_the_tools_and_is_told_whether_codex_trusts_it(

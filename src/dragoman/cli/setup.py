@@ -64,6 +64,10 @@ def setup(
 
     if project and allow_roots:
         raise click.UsageError("--allow-root is for your own configuration, not for a project's")
+    if allow_roots and (only == "provider" or client == "claude"):
+        raise click.UsageError(
+            "--allow-root belongs to Codex's tools: not with --only provider, --client claude"
+        )
     if write and only_print:
         raise click.UsageError("choose --write or --print")
     request = SetupRequest(
@@ -98,6 +102,8 @@ def uninstall(client: ClientName | None, dry_run: bool, yes: bool, project: bool
     around = _surroundings()
     folder = Path.cwd() if project else None
     if not dry_run and not yes and sys.stdin.isatty():
+        if as_json:
+            raise click.UsageError("with --json say --yes or --dry-run")
         planned = take_down(around, clients, project=folder, dry_run=True)
         _show_plan(planned, False)
         if not any(result.edit.changed for result in planned):
