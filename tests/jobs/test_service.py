@@ -216,6 +216,19 @@ def test_another_repository_has_a_limit_of_its_own(desk: Desk, tmp_path: Path) -
     assert desk.ask("do: hang", cwd=str(other)).job.status == "running"
 
 
+def test_c02_the_same_request_on_other_uncommitted_work_is_another_job(desk: Desk) -> None:
+    first = desk.ask("do: hang", side_by_side=True)
+    committed = desk.ask("do: hang", side_by_side=True, dirty_policy="committed")
+    assert desk.ask("do: hang", side_by_side=True).job.job_id == first.job.job_id
+    (desk.repository / "draft.txt").write_text("what a snapshot would take in")
+    second = desk.ask("do: hang", side_by_side=True)
+    assert (second.decision, second.job.status) == ("created", "running")
+    assert desk.ask("do: hang", side_by_side=True).job.job_id == second.job.job_id
+    # What starts from the commit alone is the same as before.
+    joined = desk.ask("do: hang", side_by_side=True, dirty_policy="committed")
+    assert joined.job.job_id == committed.job.job_id
+
+
 def test_c04_a_symlink_and_a_subfolder_are_the_same_repository(desk: Desk, tmp_path: Path) -> None:
     (desk.repository / "sub").mkdir()
     (tmp_path / "alias").symlink_to(desk.repository)

@@ -19,7 +19,8 @@ def request_key(request: JobRequest, repository: str, prefix: str, base: str | N
         request: what was asked.
         repository: top of the work tree with every symlink resolved.
         prefix: the folder in it the job is about; two names of one folder give one.
-        base: the commit the work starts from, or None before the first one.
+        base: what the work starts from, uncommitted changes included where they count; None before the first
+            commit.
     """
     work = msgspec.structs.replace(request, **_NOT_THE_WORK)
     said = msgspec.json.encode([work, repository, prefix, base])

@@ -24,7 +24,7 @@ from dragoman.jobs.retention import measure
 from dragoman.jobs.states import TERMINAL, JobKind, JobStatus
 from dragoman.jobs.table import Job, job_of, jobs, note
 from dragoman.jobs.view import JobView
-from dragoman.workspace import all_workspaces, open_repository
+from dragoman.workspace import Repository, WorkspaceError, all_workspaces, open_repository, standing
 
 __all__ = ["Engine", "JobNotFound", "JobService", "Launch", "Removed", "Submitted"]
 
@@ -92,7 +92,9 @@ class JobService(Oversight):
             result_status=None,
             repository=str(repository.root),
             limited=request.limited,
-            fingerprint=request_key(request, str(repository.root), repository.prefix, repository.head()),
+            fingerprint=request_key(
+                request, str(repository.root), repository.prefix, self._base(request, repository)
+            ),
             priority=request.priority,
             run_id=f"run-{name}",
             created_at=self.wall(),
@@ -277,6 +279,16 @@ class JobService(Oversight):
             found = [job_of(row) for row in connection.execute(wanted).mappings()]
         with_work = {workspace.id for workspace in all_workspaces(self.home.state)}
         return [self._removed(job, job.run_id in with_work, execute) for job in found]
+
+    def _base(self, request: JobRequest, repository: Repository) -> str | None:
+        """What the work starts from: the commit, and with a snapshot the uncommitted work, too."""
+        head = repository.head()
+        if head is None or request.dirty_policy == "committed":
+            return head
+        try:
+            return standing(repository)
+        except (WorkspaceError, OSError):
+            return f"{head} {self.new_id()}"  # whatever is wrong, it is no equal of another
 
     def _removed(self, job: Job, has_work: bool, execute: bool) -> Removed:
         folder = self.folder(job.run_id).path

@@ -33,6 +33,7 @@ from .names import printable, shown, unshown
 from .recover import Recovered, recover
 from .repository import Repository, open_repository
 from .settle import settle
+from .standing import standing
 from .store import Workspace, all_trash, all_workspaces, open_workspace
 from .trash import CleanupEntry, cleanup, discard, restore
 
@@ -71,6 +72,7 @@ __all__ = [
     "restore",
     "settle",
     "shown",
+    "standing",
     "unshown",
     "worktree_include",
 ]
