@@ -257,6 +257,26 @@ def test_a_recording_is_an_asciicast_and_characters_are_never_cut(tmp_path: Path
     assert stat.S_IMODE((tmp_path / "a.cast").stat().st_mode) == 0o600
 
 
+def test_a_recording_goes_on_when_the_bridge_was_killed_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.cast"
+    first = Recorder(path, 80, 24, 1000.0)
+    first.output(2.0, b"before")
+    first.close()
+    with path.open("ab") as file:
+        file.write(b'[2.5, "o", "cut in the mid')  # killed while it wrote
+    second = Recorder(path, 100, 30, 1060.0, max_bytes=1000)
+    second.output(1.0, b"after")
+    second.output(2.0, b"x" * 2000)
+    header, *events = [json.loads(line) for line in path.read_text().splitlines()]
+    assert (header["timestamp"], header["width"]) == (1000, 80)
+    assert [event[:2] for event in events] == [[2.0, "o"], [60.0, "r"], [61.0, "o"], [61.0, "m"]]
+    assert (events[0][2], events[1][2], events[2][2]) == ("before", "100x30", "after")
+    # What is no recording of ours is replaced.
+    path.write_text("nothing\n")
+    Recorder(path, 80, 24, 0.0).close()
+    assert json.loads(path.read_text())["version"] == 2
+
+
 def test_a_recording_stops_at_its_limit(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "a.cast", 80, 24, 0.0, max_bytes=2000)
     for _ in range(100):

@@ -287,11 +287,17 @@ def test_a_prompt_that_is_never_drawn_is_not_sent_blindly(desk: Desk) -> None:
     assert (desk.claude.submitted, desk.claude.box) == ([], "")
 
 
-def test_a_prompt_that_begins_like_the_boxs_own_hint_is_still_seen_in_it(desk: Desk) -> None:
-    desk.claude.hint = 'Try "fix lint errors"'
+@pytest.mark.parametrize(
+    "hint", ['Try "fix lint errors"', "Resend your message to try again", "Words of a new version"]
+)
+@pytest.mark.parametrize("prompt", ["Try harder", "one\ntwo\nthree\nfour"])
+def test_a_hint_in_the_empty_box_is_neither_somebodys_words_nor_the_prompt(
+    desk: Desk, hint: str, prompt: str
+) -> None:
+    desk.claude.hint = hint
     desk.claude.swallow = 2
-    name = desk.send("Try harder")
-    assert desk.claude.submitted == ["Try harder"]
+    name = desk.send(prompt)
+    assert desk.claude.submitted == [prompt]
     desk.claude.stop("done")
     assert desk.answer(name)["output"] == "done"
 

@@ -23,7 +23,7 @@ _POINTED = re.compile(r"^(?P<indent>\s*)❯\s+(?P<label>\S.*)$")
 # Questions with neither numbers nor a line that names keys: of a first start, and of 2.1.329.
 _WITHOUT_KEYS = ("Choose the text style", "Make auto mode your default permission mode?")
 # Grey words in an empty box.
-_PLACEHOLDERS = ("Try ", "Press up to edit")
+_PLACEHOLDERS = ("Try ", "Press up to edit", "Resend your message")
 
 # A question never is higher than this; what is above is the conversation.
 _DEPTH = 36
@@ -177,12 +177,20 @@ def box_text(view: View) -> str | None:
     return "" if text is not None and text.startswith(_PLACEHOLDERS) else text
 
 
-def box_holds(view: View, typed: str) -> bool:
-    """Whether text stands in the input box, also where what was typed begins like a grey hint."""
-    if box_text(view):
-        return True
+def box_holds(view: View, typed: str, hint: str = "") -> bool:
+    """Whether what was typed stands in the input box, also where it begins like a grey hint.
+
+    Args:
+        view: the screen.
+        typed: the prompt.
+        hint: what the box showed when it was empty, where that is no hint we know.
+    """
+    text = _in_box(view) or ""
     begin = "".join(typed.split())[:20]
-    return bool(begin) and "".join((_in_box(view) or "").split()).startswith(begin)
+    if begin and "".join(text.split()).startswith(begin):
+        return True
+    # Of a long prompt only the end may be seen.
+    return bool(box_text(view)) and (not hint or (text != hint and typed.count("\n") > 2))
 
 
 def in_shell_mode(view: View) -> bool:

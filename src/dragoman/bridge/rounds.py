@@ -42,6 +42,7 @@ _Waits = Generator[None, Seen, Seen]
 _STOPPING = ("escape", "ctrl-c")
 # Columns of the narrowest terminal, less the box's margin; so many rows of a box may not fit on the screen.
 _NARROWEST, _HIGH = 36, 8
+_HINT_STAYS = 4
 _QUESTION_CAME = Outcome(
     status=Status.NOT_SUBMITTED,
     error="a question appeared while the prompt was typed; it was left unsubmitted",
@@ -222,7 +223,7 @@ def _submit(seen: Seen, typing: Typing, hands: Hands) -> Generator[None, Seen, O
     emptied = yield from _empty(seen, hands)
     if isinstance(emptied, Outcome):
         return emptied
-    seen = emptied
+    seen, hint = emptied, box_text(emptied.view) or ""
     for piece in typing.pieces:
         hands.type_keys(piece)
         seen = yield from _wait(seen, timing.PASTE_GAP_S)
@@ -234,19 +235,21 @@ def _submit(seen: Seen, typing: Typing, hands: Hands) -> Generator[None, Seen, O
     began = seen.now
     high = typing.text.count("\n") + len(typing.text) // _NARROWEST >= _HIGH
     waits_s = timing.ECHO_WAIT_S if high else hands.screen.submit_grace_s
-    while not box_holds(seen.view, typing.text) and seen.now - began < waits_s and seen.exit_code is None:
+    while (
+        not box_holds(seen.view, typing.text, hint) and seen.now - began < waits_s and seen.exit_code is None
+    ):
         if find_dialog(seen.view) is not None:
             break
         seen = yield
     seen = yield from _wait(seen, 0.05)
     if find_dialog(seen.view) is not None:
         return _QUESTION_CAME
-    if not box_holds(seen.view, typing.text) and not (high and box_text(seen.view) is None):
+    if not box_holds(seen.view, typing.text, hint) and not (high and box_text(seen.view) is None):
         why = "Claude Code did not show the prompt in its input box; it was not sent"
-        return (yield from _take_back(seen, typing, hands, None, why))
+        return (yield from _take_back(seen, typing, hands, None, why, hint))
     if in_shell_mode(seen.view):
         why = "the input box was in its shell mode; the prompt would have been run, and was not sent"
-        return (yield from _take_back(seen, typing, hands, None, why))
+        return (yield from _take_back(seen, typing, hands, None, why, hint))
     before, entered_at, enters = seen.view, seen.now, 1
     hands.type_keys(KEYS["enter"])
     again_at = entered_at + timing.ENTER_AGAIN_S
@@ -259,29 +262,35 @@ def _submit(seen: Seen, typing: Typing, hands: Hands) -> Generator[None, Seen, O
         if seen.exit_code is not None:
             return entered_at, seen  # `/exit` did what it says; anything else is told by who follows
         taken = was_submitted(seen, hooks=hooks, records=records, since=before)
-        if taken or (typing.is_command and not box_holds(seen.view, typing.text)):
+        if taken or (typing.is_command and not box_holds(seen.view, typing.text, hint)):
             return entered_at, replace(seen, hooks=tuple(hooks), records=tuple(records))
         if seen.now - entered_at >= hands.screen.submit_grace_s:
             break
-        if seen.now >= again_at and enters < timing.ENTERS and box_holds(seen.view, typing.text):
+        if seen.now >= again_at and enters < timing.ENTERS and box_holds(seen.view, typing.text, hint):
             hands.type_keys(KEYS["enter"])
             enters, again_at = enters + 1, seen.now + timing.ENTER_AGAIN_S
     seen = replace(seen, hooks=tuple(hooks), records=tuple(records))
-    if not box_holds(seen.view, typing.text):
+    if not box_holds(seen.view, typing.text, hint):
         # The box is empty: it was taken, only nothing told us.
         return entered_at, seen
     why = "Claude Code did not take the prompt; it was taken out of the input box again"
-    return (yield from _take_back(seen, typing, hands, entered_at, why))
+    return (yield from _take_back(seen, typing, hands, entered_at, why, hint))
 
 
 def _empty(seen: Seen, hands: Hands) -> Generator[None, Seen, Outcome | Seen]:
-    """Take out of the box what somebody left there: his words would be sent along, his `!` would run ours."""
-    began = seen.now
+    """Take out of the box what somebody left there: his words would be sent along, his `!` would run ours.
+
+    Words that no key changes are a hint of Claude Code's own that we do not know.
+    """
+    began, left, pressed = seen.now, box_text(seen.view), 0
     if _is_empty(seen):
         return seen
     hands.type_keys(LINE_END)
     seen = yield from _wait(seen, timing.KEY_GAP_S)
     while not _is_empty(seen):
+        if pressed >= _HINT_STAYS and box_text(seen.view) == left and not in_shell_mode(seen.view):
+            return seen
+        pressed += 1
         if seen.now - began >= timing.EMPTY_WITHIN_S:
             return Outcome(
                 status=Status.NOT_SUBMITTED,
@@ -301,7 +310,7 @@ def _is_empty(seen: Seen) -> bool:
 
 
 def _take_back(
-    seen: Seen, typing: Typing, hands: Hands, entered_at: float | None, why: str
+    seen: Seen, typing: Typing, hands: Hands, entered_at: float | None, why: str, hint: str
 ) -> Generator[None, Seen, Outcome | tuple[float, Seen]]:
     """Empty the box of a prompt that was not taken in time, and see which came first.
 
@@ -315,12 +324,13 @@ def _take_back(
         hands: what may be used.
         entered_at: when Enter was pressed; None when it was not.
         why: what to say when the prompt was not submitted.
+        hint: what the empty box shows.
     """
     before, began, emptied_at = seen.view, seen.now, None
     hooks, records = list(seen.hooks), list(seen.records)
     sent, next_at = 0, began
     while seen.now - began < timing.TAKE_BACK_S:
-        stands = box_holds(seen.view, typing.text) or in_shell_mode(seen.view)
+        stands = box_holds(seen.view, typing.text, hint) or in_shell_mode(seen.view)
         lives = seen.last_output_at > began
         if seen.now >= next_at and (sent < len(CLEAR_LINE) or (stands and lives)):
             hands.type_keys(CLEAR_LINE[sent % len(CLEAR_LINE)])
