@@ -23,7 +23,7 @@ fast: $(VENV)/dev.stamp
 
 endurance: $(VENV)/dev.stamp
 	scripts/system-packages
-	$(BIN)/python -m pytest -m endurance --timeout 3600
+	$(BIN)/python -m pytest -m endurance --timeout 3600 --hypothesis-profile search
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
