@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from dragoman.jobs.lint import lint_packet
@@ -50,3 +52,18 @@ def test_remarks_are_sentences_of_one_line() -> None:
     for remark in lint_packet(parse_packet("Fix it\nValidation:\n- `" + "x" * 500 + "`")):
         assert "\n" not in remark.text
         assert len(remark.text) < 300
+
+
+def test_a_run_tells_what_its_packet_lacks_and_refuses_nothing(bench: Any) -> None:
+    packet = "Goal: x\nAllowed files:\n- `nowhere/at/all.py`\n- `code_under_test.py`\n"
+    result = bench.carry_out(packet=packet, validation=("make all",), report="Done.")
+    codes = [remark["code"] for remark in result["lint"]]
+    assert codes == ["scope_matches_nothing", "validation_not_run"]
+    (told,) = [event for _, event in bench.folder.events() if event["kind"] == "lint"]
+    assert told["remarks"] == result["lint"]
+
+
+def test_a_run_with_a_whole_packet_tells_nothing_of_it(bench: Any) -> None:
+    packet = "Goal: x\nAllowed files:\n- `code_under_test.py`\nValidation:\n- `python3 -m unittest -q`\n"
+    assert bench.carry_out(packet=packet, report="Done.")["lint"] == []
+    assert not [event for _, event in bench.folder.events() if event["kind"] == "lint"]

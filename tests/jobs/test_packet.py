@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dragoman.jobs.packet import PacketInvalid, parse_packet
+from dragoman.jobs.packet import PacketInvalid, named_roots, parse_packet
 from dragoman.jobs.request import JobRequest, packet_of
 
 LABELS = """Role: implementation worker
@@ -141,6 +143,22 @@ def test_the_whole_shape_of_a_leads_packet_becomes_fields() -> None:
 )
 def test_files_in_ticks_behind_a_scope_phrase_are_a_scope(line: str) -> None:
     assert parse_packet(f"Fix it. {line}\n").allowed_files == ("a.py",)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("- `/srv/schemas`\n- ~/notes\n", ("/srv/schemas", "/home/u/notes")),
+        ("/srv/schemas, /srv/schemas", ("/srv/schemas",)),
+        ("- docs/\n- /srv/repo/docs\n", ()),
+        ("none", ()),
+    ],
+)
+def test_folders_outside_the_repository_are_named_as_context_roots(
+    said: str, expected: tuple[str, ...]
+) -> None:
+    text = f"Goal: x\nContext roots: {said}" if "-" not in said else f"Goal: x\nContext roots:\n{said}"
+    assert named_roots(text, Path("/srv/repo"), home=Path("/home/u")) == expected
 
 
 def test_a_quoted_diff_or_packet_opens_no_section() -> None:

@@ -94,6 +94,9 @@ class RunProgress:
                     "workspace",
                     f"shared clone at {event['base'][:10]}; [dim]your files and .git stay untouched[/]",
                 )
+            case "lint":
+                for remark in event["remarks"]:
+                    self.line("packet", f"[yellow]note[/] {escape(remark['text'])}")
             case "evidence":
                 self.line(event["moment"], self._observation(event["observation"]))
             case "worker_started":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dragoman.clients.program import absolute_path
 from dragoman.clients.run_header import RUN_HEADER, checked_run_id
+from dragoman.sandbox.toolchain import TOOL_HOMES
 
 # What a program needs to find itself, its language and its certificates. No proxies: the only address a
 # worker speaks to is on loopback, and a proxy's own address may hold a password.
@@ -39,16 +40,6 @@ _KEPT = (
     "GEM_HOME",
     "SDKMAN_DIR",
 )
-
-# Homes of toolchains that are found through HOME when their own variable is not set.
-_TOOL_HOMES = {
-    "CARGO_HOME": ".cargo",
-    "RUSTUP_HOME": ".rustup",
-    "PYENV_ROOT": ".pyenv",
-    "NVM_DIR": ".nvm",
-    "VOLTA_HOME": ".volta",
-    "GOPATH": "go",
-}
 
 _LOCALE = re.compile(r"LC_[A-Z]+")
 
@@ -106,7 +97,7 @@ def plan_worker_environment(
     kept |= {name: value for name, value in env.items() if _LOCALE.fullmatch(name)}
     kept["PATH"] = absolute_path(env.get("PATH", "")) or "/usr/local/bin:/usr/bin:/bin"
     if user_home is not None:
-        for name, folder in _TOOL_HOMES.items():
+        for name, folder in TOOL_HOMES.items():
             if name not in kept and (user_home / folder).is_dir():
                 kept[name] = str(user_home / folder)
     kept.update(launch.extra or {})

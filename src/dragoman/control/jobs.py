@@ -18,6 +18,7 @@ from dragoman.control.bodies import BadRequest, read_body
 from dragoman.control.events import last_known
 from dragoman.control.streaming import frame, server_sent
 from dragoman.jobs.guards import check_context_roots, check_cwd, check_task, roots_for
+from dragoman.jobs.packet import named_roots
 from dragoman.jobs.request import JobRequest
 from dragoman.jobs.result_summary import summarize_result
 from dragoman.jobs.service import JobService, Submitted
@@ -171,7 +172,10 @@ def _submit(jobs: JobService, asked: JobRequest, settings: Delegation, user_home
     roots = roots_for(who, allow_roots=settings.allow_roots, cli_roots=settings.cli_roots, home=user_home)
     private = (jobs.home.state,)
     cwd = check_cwd(asked.cwd, home=user_home, allow_roots=roots, private=private)
-    beside = check_context_roots(asked.context_roots, cwd, home=user_home, allow_roots=roots, private=private)
+    named = (*asked.context_roots, *named_roots(asked.task, cwd, home=user_home))
+    beside = check_context_roots(
+        tuple(dict.fromkeys(named)), cwd, home=user_home, allow_roots=roots, private=private
+    )
     real = msgspec.structs.replace(asked, cwd=str(cwd), context_roots=tuple(str(root) for root in beside))
     return jobs.submit(real)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import PurePosixPath
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 import msgspec
@@ -75,6 +76,23 @@ def lint_packet(
     if len(packet.text) > _LONG_CHARACTERS:
         remark("very_long", f"the packet has {len(packet.text):,} characters; name files instead of quoting")
     return found
+
+
+def lint_run(
+    packet: Packet, scope: Sequence[str], *, tree: Path, writes: bool, any_command: bool
+) -> list[dict[str, str]]:
+    """Look over what one run was asked, as data for its result.
+
+    Args:
+        packet: with all its validation commands.
+        scope: patterns from the top, wherever they were given; empty for none.
+        tree: top of the clone.
+        writes: whether the worker may write at all.
+        any_command: see `lint_packet`.
+    """
+    asked = replace(packet, allowed_files=tuple(scope), role="implement" if writes else "review")
+    found = lint_packet(asked, exists=lambda name: (tree / name).exists(), any_command=any_command)
+    return [msgspec.to_builtins(remark) for remark in found]
 
 
 def _look_at_scope(

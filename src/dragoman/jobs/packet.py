@@ -9,7 +9,7 @@ passed on; nothing is rewritten. `lint.py` says what a packet lacks.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from dragoman.errors import DragomanError, ExitCode
@@ -127,9 +127,29 @@ def parse_packet(text: str) -> Packet:
         relevant=tuple(
             path for path in paths_of(sections.get("relevant", [])) if not _says(path, _EVERYTHING | _NOTHING)
         ),
-        context_roots=tuple(paths_of(sections.get("context_roots", []))),
+        context_roots=tuple(
+            path
+            for path in paths_of(sections.get("context_roots", []))
+            if not _says(path, _EVERYTHING | _NOTHING)
+        ),
         sections=frozenset(sections),
     )
+
+
+def named_roots(text: str, repository: Path, *, home: Path) -> tuple[str, ...]:
+    """Folders outside the repository a packet wants readable; `guards.check_context_roots` says which may be.
+
+    Args:
+        text: the packet.
+        repository: absolute; what lies in it is readable anyway.
+        home: what `~` stands for.
+    """
+    found: list[str] = []
+    for said in paths_of(split_sections(text, _FIELDS).get("context_roots", [])):
+        path = home / said[2:] if said.startswith("~/") else Path(said)
+        if path.is_absolute() and not path.is_relative_to(repository):
+            found.append(str(path))
+    return tuple(dict.fromkeys(found))
 
 
 def _says(item: str, words: frozenset[str]) -> bool:

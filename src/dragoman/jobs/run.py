@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from dragoman.jobs.evidence import Observation, plan_command, verdict
 from dragoman.jobs.folder import RESULT_SCHEMA, EventLog, RunFolder, RunRequest
 from dragoman.jobs.guards import passable, worker_depth
 from dragoman.jobs.isolation import UNCONFINED
+from dragoman.jobs.lint import lint_run
 from dragoman.jobs.packet import Packet, parse_packet
 from dragoman.jobs.prepare import Preparation
 from dragoman.jobs.proof import Proof
@@ -150,6 +152,7 @@ class _Attempt:
             resume = await self._preparation.session(workspace)
             self._warnings += self._preparation.warnings
         self._tell_workspace(workspace)
+        self._tell_lint(packet, kind, scope, workspace)
         with self._part("observing_before"):
             seen_before = await proof.before(workspace)
         with self._part("working"):
@@ -362,6 +365,18 @@ class _Attempt:
             "dirty": workspace.dirty,
         }
         self._log.emit("workspace", id=workspace.id, path=str(workspace.path), base=workspace.base)
+
+    def _tell_lint(self, packet: Packet, kind: Kind, scope: tuple[str, ...], workspace: Workspace) -> None:
+        isolation = self._around.isolation
+        self._known["lint"] = lint_run(
+            replace(packet, validation=self._validation(packet)),
+            scope if self._request.allowed_files or packet.allowed_files else (),
+            tree=workspace.path,
+            writes=kind == "implement",
+            any_command=isolation is not None and isolation.any_command,
+        )
+        if self._known["lint"]:
+            self._log.emit("lint", remarks=self._known["lint"])
 
     def _tell_delta(self, changes: Delta) -> None:
         files = [describe_change(change) for change in changes.changes]

@@ -10,6 +10,7 @@ from typing import Any
 
 from dragoman.errors import DragomanError
 from dragoman.jobs.guards import check_context_roots, check_paths, check_task
+from dragoman.jobs.packet import named_roots
 from dragoman.jobs.polling import PollAdvice
 from dragoman.jobs.request import Asker, JobRequest
 from dragoman.jobs.service import Submitted
@@ -116,7 +117,7 @@ def _request(desk: Desk, caller: Caller, asked: TaskInput, cwd: Path, found: Mod
     if writes and asked.dirty_policy == "ask":
         check_clean(repository)
     roots = check_context_roots(
-        [root.cwd for root in asked.context_roots],
+        [*(root.cwd for root in asked.context_roots), *named_roots(asked.task, cwd, home=desk.user_home)],
         repository.root,
         home=desk.user_home,
         allow_roots=desk.allow_roots(caller),
