@@ -103,6 +103,7 @@ class Isolation:
         limits = list(self.protection.limits)
         if self.own_login:
             limits.append("the network and the user's own Claude folder are open (worker_login = own)")
+            limits.append("what it adds to ~/.claude* (settings, MCP servers) the user's own Claude obeys")
         return {
             "mode": "worktree",
             "level": self.protection.level,

@@ -24,7 +24,8 @@ _LANDLOCK_LIMITS = (
     "UDP is open",
     "the gateway's port is open on every address",
     "unix sockets of other programs can be reached",
-    "other processes can be seen, by root their environment too",
+    "other processes can be seen, and /dev/shm is shared with them",
+    "the worker holds the lock of its run and can let go of it",
     "secrets inside the workspace can be read by programs",
 )
 _NONE_LIMITS = (
