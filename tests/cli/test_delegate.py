@@ -111,6 +111,22 @@ def test_the_best_of_two_stays_and_the_other_goes_to_the_trash(shell: Shell) -> 
 
 
 @pytest.mark.real_client
+def test_a_second_model_judges_the_change_and_its_words_stand_beside_the_result(shell: Shell) -> None:
+    demo = files("dragoman.rehearsal").joinpath("scenarios", "demo.toml").read_text()
+    judge = (
+        '[[rule]]\nwhen = { user_contains = "Judge whether the diff" }\ndo = [{ say = "Sound: ${model}." }]\n'
+    )
+    scenario = shell.folder / "judged.toml"
+    scenario.write_text(f"version = 1\n{judge}\n{demo[demo.index('[[rule]]') :]}")
+    (shell.home / "dragoman.toml").write_text(CONFIG.replace('"demo"', f'"{scenario}"'))
+    outcome = shell.json("delegate", "--prompt-file", str(shell.packet), "--review-model", "rehearsal")
+    assert outcome["status"] == "success"
+    judged = outcome["second_opinion"]
+    assert (judged["model"], judged["status"], judged["error"]) == ("rehearsal", "success", None)
+    assert judged["result"] == "Sound: rehearsal."
+
+
+@pytest.mark.real_client
 def test_a_task_in_the_background_is_followed_later(shell: Shell) -> None:
     asked = shell.json("delegate", "--background", stdin=shell.packet.read_text())
     job = asked["job"]["job_id"]
@@ -126,6 +142,7 @@ def test_no_task_two_tasks_and_options_that_do_not_go_together_are_usage_errors(
         ("delegate", "x", "--fork"),
         ("delegate", "x", "--best-of", "2", "--models", "a,b,c"),
         ("delegate", "x", "--best-of", "2", "--background"),
+        ("delegate", "x", "--review-model", "m", "--background"),
     ):
         done = shell.run(*words)
         assert done.returncode == 2, (words, done.stdout, done.stderr)

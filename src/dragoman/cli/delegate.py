@@ -92,6 +92,7 @@ def _shared(command: Callable[..., int]) -> Callable[..., int]:
     "--best-of", type=click.IntRange(2, 6), metavar="N", help="N attempts side by side; the best stays."
 )
 @click.option("--models", metavar="A,B", help="With --best-of: which models, in turn.")
+@click.option("--review-model", metavar="M", help="Have a second model judge the change, read-only.")
 @click.option(
     "--apply", "apply_it", is_flag=True, help="Apply a success at once, if nothing stands in the way."
 )
@@ -101,6 +102,7 @@ def delegate(
     role: str,
     best_of: int | None,
     models: str | None,
+    review_model: str | None,
     apply_it: bool,
     background: bool,
     result_file: Path | None,
@@ -115,6 +117,8 @@ def delegate(
     """
     if models and not best_of:
         raise click.UsageError("--models goes with --best-of N")
+    if review_model and (background or role == "review"):
+        raise click.UsageError("--review-model goes with neither --background nor --role review")
     request = _request(_task(words, prompt_file), "review" if role == "review" else "implement", options)
     if best_of:
         if background or request.get("resume_job"):
@@ -125,6 +129,8 @@ def delegate(
         outcome = compete(_control(), request, chosen)
     else:
         outcome = _run(request, background=background)
+    if review_model and outcome.get("worktree_path"):
+        outcome["second_opinion"] = _second_opinion(outcome, request, review_model)
     if apply_it and outcome.get("ok") and outcome.get("worktree_path"):
         outcome["applied"] = _apply(outcome["worktree_path"])
     return _finish(outcome, result_file, exit_code_detail=exit_code_detail, as_json=as_json)
@@ -252,6 +258,31 @@ def _run(request: dict[str, Any], *, background: bool) -> dict[str, Any]:
     return delegate_result(job, result)
 
 
+def _second_opinion(outcome: dict[str, Any], request: dict[str, Any], model: str) -> dict[str, Any]:
+    """Have another model judge a change against its task; it stands beside the result and decides nothing."""
+    from dragoman.cli.progress import make_console
+    from dragoman.workspace import open_workspace, patch
+
+    whole = patch(open_workspace(resolve_home(os.environ).state, outcome["worktree_path"]))
+    make_console(stderr=True).print(f"a second opinion, by {model}")
+    # Quoted, so that its commands and files are read and not taken for the review's own.
+    quoted = "\n".join(f"> {line}" for line in request["task"].splitlines())
+    words = f"Judge whether the diff does what was asked, and look for mistakes in it. Asked was:\n\n{quoted}"
+    asked = {
+        "task": words,
+        "cwd": request["cwd"],
+        "kind": "review",
+        "model": model,
+        "diff": whole.decode("utf-8", "replace"),
+        "asker": request["asker"],
+    }
+    try:
+        judged = _run(asked, background=False)
+    except DragomanError as error:
+        judged = {"status": "failed", "error": error.message}
+    return {"model": model, **{name: judged.get(name) for name in ("status", "job_id", "result", "error")}}
+
+
 def follow(control: ControlClient, job_id: str, progress: RunProgress) -> None:
     """Show a job's events until it is over."""
     after = 0
@@ -340,6 +371,10 @@ def _print(outcome: dict[str, Any]) -> None:
             click.echo(f"  {line}")
     for attempt in outcome.get("attempts_ranked") or ():
         click.echo(f"  {attempt['rank']}. {attempt['model'] or 'default'}: {attempt['reason']}")
+    if judged := outcome.get("second_opinion"):
+        click.echo(f"  {judged['model']} on the change: {judged.get('error') or judged['status']}")
+        for line in str(judged.get("result") or "").strip().splitlines()[:20]:
+            click.echo(f"    {line}")
     for warning in outcome.get("warnings") or ():
         click.echo(f"  warning  {warning}")
     applied = outcome.get("applied")

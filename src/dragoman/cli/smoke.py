@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +17,7 @@ from dragoman.errors import DragomanError, ExitCode
 
 if TYPE_CHECKING:
     from dragoman.clients.trial import Trial
+    from dragoman.config.schema import Config
     from dragoman.gateway.routes import RouteTable
     from dragoman.wire.turns import Wire
 
@@ -25,6 +29,12 @@ _PROVES_EMBEDDED = (
     "Only the embedded model was asked: the gateway and both wires work, no provider was reached. "
     "Add one with: dragoman setup"
 )
+
+
+# A first call of a slow model, and a second after a tool's answer.
+_PACKET_TIMEOUT_S = 180.0
+# The way is on trial here, not the model: an answer that is not all true came the whole way too.
+_ANSWERED = ("success", "partial")
 
 
 class NoModelKnown(DragomanError):
@@ -39,7 +49,8 @@ class NoModelKnown(DragomanError):
 def smoke(model: str | None, as_json: bool) -> int:
     """Ask the default provider one small question as Codex and as Claude Code would. Exit code 0 or 1.
 
-    The question goes the whole way: gateway, token, route, key, provider, and back. It writes nothing.
+    The question goes the whole way: gateway, token, route, key, provider, and back. Then one read-only packet
+    is delegated in a scratch repository: engine, copy, sandbox, worker and result. Nothing of yours is read.
     """
     from dragoman.catalog.models import REHEARSAL
     from dragoman.clients.setup_all import CLIENTS, first_model
@@ -58,7 +69,13 @@ def smoke(model: str | None, as_json: bool) -> int:
         asked = REHEARSAL
     embedded = routes.resolve(asked, "responses").embedded
     return ask_as(
-        CLIENTS, home, routes, asked, proves=_PROVES_EMBEDDED if embedded else _PROVES, as_json=as_json
+        CLIENTS,
+        home,
+        routes,
+        asked,
+        proves=_PROVES_EMBEDDED if embedded else _PROVES,
+        packet_for=config,
+        as_json=as_json,
     )
 
 
@@ -69,14 +86,33 @@ def ask_as(
     model: str,
     *,
     proves: str = _PROVES,
+    packet_for: Config | None = None,
     as_json: bool,
 ) -> int:
-    """Ask for a model on the wire of each client, starting the daemon if need be, and say how it went."""
+    """Ask for a model on the wire of each client, starting the daemon if need be, and say how it went.
+
+    Args:
+        clients: whose wires.
+        home: whose gateway.
+        routes: what can be reached.
+        model: the name asked for.
+        proves: what is said when all went well.
+        packet_for: the configuration a packet is delegated under as well; None delegates none.
+        as_json: print one JSON object.
+    """
     wires: dict[str, Wire] = {"codex": "responses", "claude": "messages"}
     trials = _ask(home, [(model, wires[client]) for client in clients], routes, quiet=as_json)
     failed = not all(trial.ok for trial in trials)
+    packet: dict[str, Any] | None = None
+    # A provider that does not answer has been told of already; a worker would only wait for it.
+    if packet_for is not None and not failed:
+        packet = _delegate(home, packet_for, model)
+        failed = packet["status"] not in _ANSWERED and packet["status"] != "skipped"
+        if not as_json:
+            _show_packet(packet)
     if as_json:
-        show_json({"ok": not failed, "trials": [_row(trial, routes) for trial in trials], "proves": proves})
+        rows = [_row(trial, routes) for trial in trials]
+        show_json({"ok": not failed, "trials": rows, "packet": packet, "proves": proves})
     elif not failed:
         click.echo(proves)
     return ExitCode.FAILED if failed else ExitCode.OK
@@ -132,6 +168,75 @@ def _ask(home: Home, questions: list[tuple[str, Wire]], routes: RouteTable, *, q
         if not quiet:
             _show(trial, routes)
     return trials
+
+
+def _delegate(home: Home, config: Config, model: str) -> dict[str, Any]:
+    """Delegate one question about a scratch repository; how it went."""
+    from dragoman.cli.control_client import ControlClient
+    from dragoman.clients.claude_code import ClaudeCodeMissing, find_claude_code
+    from dragoman.daemon.connect import ensure_daemon
+    from dragoman.jobs.delegate_result import delegate_result
+
+    if config.delegation.worker == "claude":
+        try:
+            find_claude_code(config.clients.claude, os.environ)
+        except ClaudeCodeMissing as error:
+            # Who has none works without one; who names one that is not there has made a mistake.
+            status = "failed" if config.clients.claude else "skipped"
+            return {"status": status, "error": error.message, "next": error.hint}
+    with tempfile.TemporaryDirectory(prefix="dragoman-smoke-") as folder:
+        _make_repository(Path(folder))
+        request = {
+            "task": "Say in one sentence what NOTES.md holds.",
+            "cwd": folder,
+            "kind": "query",
+            "model": model,
+            "timeout_s": _PACKET_TIMEOUT_S,
+            "asker": {"client": "cli"},
+        }
+        with ControlClient(home, ensure_daemon(home).url) as control:
+            job = control.post("/jobs", request)["job"]
+            try:
+                while job["status"] in ("queued", "running"):
+                    job = control.get(f"/jobs/{job['job_id']}", wait_s="15")["job"]
+            except BaseException:
+                control.post(f"/jobs/{job['job_id']}/cancel", {})
+                raise
+            outcome = delegate_result(job, control.get(f"/jobs/{job['job_id']}/result")["result"])
+    return {
+        "status": outcome["status"],
+        "job_id": outcome["job_id"],
+        "isolation": outcome["isolation"],
+        "answer": outcome["result"],
+        "error": outcome["error"],
+        "next": outcome["next"],
+        "seconds": round(outcome["overall_wall_ms"] / 1000, 3),
+    }
+
+
+def _make_repository(folder: Path) -> None:
+    (folder / "NOTES.md").write_text("dragoman was here.\n", encoding="utf-8")
+    for words in (
+        ("init", "--quiet"),
+        ("add", "--all"),
+        ("-c", "user.name=Smoke", "-c", "user.email=smoke@localhost", "-c", "commit.gpgsign=false",
+         "commit", "--quiet", "--no-verify", "--message=Notes"),
+    ):  # fmt: skip
+        subprocess.run(("git", "-C", str(folder), *words), check=True, capture_output=True)
+
+
+def _show_packet(packet: dict[str, Any]) -> None:
+    match packet["status"]:
+        case "success" | "partial":
+            level = (packet["isolation"] or {}).get("level", "none")
+            said = f"{_short(packet['answer'] or '')} ({packet['seconds']:.1f} s, {level})"
+            click.echo(f"{click.style('OK', fg='green')}    one packet, read-only, by a worker: {said}")
+        case "skipped":
+            click.echo(f"{click.style('SKIP', fg='yellow')}  no packet was delegated: {packet['error']}")
+        case status:
+            why = packet["error"] or status
+            click.echo(f"{click.style('FAIL', fg='red')}  one packet, read-only, by a worker: {why}")
+            click.echo(f"      next: {packet['next'] or 'dragoman doctor'}")
 
 
 def _show(trial: Trial, routes: RouteTable) -> None:
