@@ -203,3 +203,27 @@ def test_a_place_is_free_again_when_its_gateway_was_killed(homestead, upstream, 
     assert cut
     upstream.go.set()
     assert ask(daemon, secret)[0] == 200
+
+
+def test_metrics_are_summed_over_gateways_and_survive_their_end_without_waking_control(
+    homestead, upstream, until
+):
+    configure(homestead, upstream)
+    daemon = homestead.serve("--workers", "4", P_KEY="k").wait_up()
+    secret = daemon.home.data_token_file.read_text().strip()
+    control = {"Authorization": f"Bearer {daemon.home.control_token_file.read_text().strip()}"}
+
+    def tokens() -> list[float]:
+        lines = daemon.call("/metrics", **control).body.decode().splitlines()
+        wanted = 'gen_ai_client_token_usage_total{type="input",provider="p",model="m"} '
+        return [float(line.removeprefix(wanted)) for line in lines if line.startswith(wanted)]
+
+    assert [status for status, _ in crowd(24, lambda: ask(daemon, secret))] == [200] * 24
+    until(lambda: tokens() == [24 * PROMPT])
+    assert homestead.dragoman("restart").returncode == 0
+    assert ask(daemon, secret)[0] == 200
+    until(lambda: tokens() == [25 * PROMPT])
+    until(lambda: len(daemon.pids("gateway")) == 4)
+    # What another one has counted is seen within a second, whoever is asked.
+    until(lambda: {tuple(tokens()) for _ in range(8)} == {(25 * PROMPT,)})
+    assert daemon.pids("control") == []

@@ -43,7 +43,7 @@ def test_who_may_do_what_through_the_port(standing):
         "revoked": (200, 401, 401, 401, 401, 200),
         "data": (200, 200, 403, 403, 403, 200),
         "run": (200, 200, 403, 403, 403, 200),
-        "control": (200, 200, 200, 406, 404, 200),
+        "control": (200, 200, 200, 406, 200, 200),
     }
     paths = ("/health", "/v1/models", "/api/v1/status", "/mcp", "/metrics", "/")
     found = {

@@ -28,18 +28,20 @@ from .exchange import Exchange, Means
 from .forward import ControlDoor, is_control_path
 from .incoming import WIRE_PATHS, Incoming, read_head
 from .keys import KeyStates
+from .metrics import CONTENT_TYPE, Metrics
 from .outgoing import upstream_origin
 from .pulse import SILENCE_S
 from .quota_headers import QuotaHeaders
 from .recall import RecallStore
 from .replies import Refusal, send_error_answer, send_json, send_refusal, send_whole
 from .runtime import Runtime
-from .spool import Spool
+from .spool import Spool, UsageRow
 from .tariffs import Tariffs
 from .transport import Transport
 
 COUNT_PATH = "/v1/messages/count_tokens"
 MODELS_PATH = "/v1/models"
+METRICS_PATH = "/metrics"
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -108,6 +110,7 @@ class Gateway:
         self._recall = RecallStore()
         self._budgets = Budgets(slots.parent / "budgets" if budgets is None else budgets)
         self._tariffs = Tariffs(slots.parent / "tariffs.json", clock=clock)
+        self._metrics = Metrics(slots.parent / "metrics", state=lambda: (self.open_requests, spool.lost))
         self._quota = QuotaHeaders(slots.parent / "quota", clock=clock, wall=wall)
         self._captures = Captures(
             slots.parent,
@@ -156,6 +159,7 @@ class Gateway:
 
     async def aclose(self) -> None:
         """Write what waits and close idle connections."""
+        self._metrics.close()
         self._spool.close()
         await self._captures.aclose()
         await self._transport.aclose()
@@ -207,6 +211,8 @@ class Gateway:
                 return
             incoming.token = found
             await self._serve(incoming, receive, send)
+        elif path == METRICS_PATH and method == "GET" and door is not None:
+            await self._show_metrics(incoming, send)
         elif control and door is not None:
             await self._forward(incoming, scope, receive, send, door)
         elif control:
@@ -235,6 +241,7 @@ class Gateway:
                 await self._exchange(incoming, body, receive, send)
 
     async def _exchange(self, incoming: Incoming, body: bytes, receive: Receive, send: Send) -> None:
+        self._metrics.touch()
         scope = f"{incoming.token.id if incoming.token else ''}:{incoming.session}"
         with Departure(receive) as departure:
             talk = Conversation(
@@ -249,8 +256,25 @@ class Gateway:
                 silence_s=self._silence_s,
                 clock=self._clock,
             )
-            recording = self._captures.begin(talk, self._means, self._spool.append)
-            await (recording or Exchange(self._means, talk, self._spool.append)).run()
+            recording = self._captures.begin(talk, self._means, self._record)
+            await (recording or Exchange(self._means, talk, self._record)).run()
+
+    def _record(self, row: UsageRow) -> None:
+        self._spool.append(row)
+        self._metrics.count(row)
+
+    async def _show_metrics(self, incoming: Incoming, send: Send) -> None:
+        """For control tokens alone, whatever the data plane asks for."""
+        token = self._find_token(incoming.shown_token) if incoming.shown_token else None
+        if token is None:
+            refusal = Refusal(401, "invalid_token", "This needs a control token.")
+            await send_refusal(send, incoming, refusal)
+        elif token.scope != "control":
+            await send_refusal(
+                send, incoming, Refusal(403, "forbidden", "This token opens model calls only.")
+            )
+        else:
+            await send_whole(send, incoming, 200, [(b"content-type", CONTENT_TYPE)], self._metrics.text())
 
     async def _count(self, incoming: Incoming, body: bytes, send: Send) -> None:
         try:

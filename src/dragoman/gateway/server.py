@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import secrets
 from typing import Any, cast
 
 from uvicorn import Config
@@ -16,17 +17,21 @@ MAX_HEAD_BYTES = 64 * 1024
 """Request line and headers. Codex 0.169 sends about 3 KB, turn metadata included."""
 
 
+_ID = "x-dragoman-request-id"
+
+
 def _answer(status: str, message: str, code: str) -> bytes:
-    """A whole answer to a request that never got as far as the application."""
+    """A whole answer to a request that never got as far as the application; the request's id is put in."""
     error = f'"message":"{message}","type":"invalid_request_error","param":null,"code":"{code}"'
     body = f'{{"error":{{{error}}}}}'
     head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return f"{head}connection: close\r\n\r\n{body}".encode()
+    return f"{head}connection: close\r\n{_ID}: %b\r\n\r\n{body}".encode()
 
 
 _TOO_LARGE = _answer(
     "431 Request Header Fields Too Large", "The request headers are larger than 64 KiB.", "headers_too_large"
 )
+_NOT_HTTP = _answer("400 Bad Request", "This is no HTTP request.", "invalid_request")
 _NO_PROXY = _answer("400 Bad Request", "This is no proxy: ask for a path.", "invalid_target")
 
 _LINGER_S = 1.0
@@ -128,10 +133,14 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refused = True
         if self.transport.is_closing():
             return
-        self.transport.write(answer)
+        self.transport.write(answer % secrets.token_hex(12).encode())
         if self.transport.can_write_eof():
             self.transport.write_eof()
         self.loop.call_later(_LINGER_S, self.transport.close)
+
+    def send_400_response(self, msg: str) -> None:
+        """Uvicorn's own words for what it cannot read, in our shape."""
+        self._refuse(_NOT_HTTP)
 
     def _unsupported_upgrade_warning(self) -> None:
         """The application answers upgrades itself (426); there is nothing to warn about."""
