@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dragoman.jobs.consent import NotApplicable, check_applicable
-from dragoman.jobs.folder import RunFolder
+from dragoman.jobs.folder import RunFolder, RunRequest
 from dragoman.process.locks import FileLock
 
 
@@ -60,3 +60,52 @@ def test_a_run_at_work_is_waited_for(folder: RunFolder) -> None:
             check_applicable(folder)
     finally:
         lock.release()
+
+
+def go_on(
+    folder: RunFolder, name: str, earlier: str, result: dict[str, Any] | None, **changes: Any
+) -> RunFolder:
+    run = RunFolder(folder.path.parent / name)
+    asked: dict[str, Any] = {
+        "run_id": name, "packet": "x", "repository": "/r", "state": "/s", "model": "m",
+        "gateway_url": "http://127.0.0.1:1", "resume_run": earlier, **changes,
+    }  # fmt: skip
+    run.create(RunRequest(**asked))
+    if result is not None:
+        run.finish(result)
+    return run
+
+
+def code_of(folder: RunFolder, *paths: str) -> str | None:
+    try:
+        check_applicable(folder, paths)
+    except NotApplicable as error:
+        return error.code
+    return None
+
+
+def test_what_a_run_did_that_went_on_in_the_workspace_counts(folder: RunFolder) -> None:
+    folder.finish({"status": "success", "scope": {"out_of_scope": []}})
+    here = {"workspace": {"id": "run-1"}}
+    go_on(folder, "run-2", "run-1", {"status": "success", **here})
+    assert code_of(folder) is None
+    go_on(folder, "run-3", "run-2", {"scope": {"out_of_scope": ["b.py"]}, **here})
+    assert (code_of(folder), code_of(folder, "a.py")) == ("scope_exceeded", None)
+    go_on(folder, "run-4", "run-3", {"isolation_violations": ["x"], **here})
+    assert code_of(folder, "a.py") == "isolation_violation"
+
+
+def test_a_run_that_went_on_and_is_at_work_is_waited_for(folder: RunFolder) -> None:
+    folder.finish({"status": "success"})
+    run = go_on(folder, "run-2", "run-1", None)
+    with FileLock(run.lock_file):
+        assert code_of(folder) == "busy"
+    assert code_of(folder) is None
+
+
+def test_a_fork_or_a_run_with_a_workspace_of_its_own_does_not_count(folder: RunFolder) -> None:
+    folder.finish({"status": "success"})
+    bad = {"isolation_violations": ["x"]}
+    go_on(folder, "run-2", "run-1", {**bad, "workspace": {"id": "run-2"}})
+    go_on(folder, "run-3", "run-1", {**bad, "workspace": {"id": "run-1"}}, fork_session=True)
+    assert code_of(folder) is None

@@ -124,6 +124,24 @@ def test_export_discard_and_cleanup(user: Any, changed: Any, capsys: pytest.Capt
     assert run(work.discard, "w") != 0
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [(work.apply, ["--yes"]), (work.apply, ["--preview"]), (work.export, ["--branch", "topic"])],
+)
+def test_work_beyond_the_scope_is_neither_applied_nor_exported(
+    user: Any, changed: Any, home: Path, command: Any, words: list[str]
+) -> None:
+    run_folder = home / "state" / "runs" / "w"
+    run_folder.mkdir(parents=True)
+    (run_folder / "result.json").write_text(json.dumps({"scope": {"out_of_scope": ["sub/new"]}}))
+    before = (user.root / "a.txt").read_bytes()
+    assert run(command, "w", *words) == ExitCode.CONFLICT
+    assert (user.root / "a.txt").read_bytes() == before
+    assert not user.git("branch", "--list", "topic")
+    assert run(work.apply, "w", "--yes", "--paths", "a.txt") == ExitCode.OK
+    assert (user.root / "a.txt").read_text() == "worker\n"
+
+
 def test_cleanup_keeps_the_workspace_of_a_run_that_lives(
     user: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

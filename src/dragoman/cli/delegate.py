@@ -314,7 +314,7 @@ def _apply(worktree: str) -> dict[str, Any]:
 
     home = resolve_home(os.environ)
     opened = open_workspace(home.state, worktree)
-    check_applicable(RunFolder(home.runs / worktree))
+    check_applicable(RunFolder(home.runs / opened.id))
     seen = preview(opened)
     if seen.conflicts:
         return describe_preview(seen)

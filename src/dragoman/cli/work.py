@@ -209,11 +209,15 @@ def apply(
 @AS_JSON
 def export(id: str, branch: str, message: str | None, force: bool, as_json: bool) -> None:
     """Make a branch of a worker's changes; your files stay as they are."""
+    from dragoman.jobs.consent import check_applicable
+    from dragoman.jobs.folder import RunFolder
     from dragoman.workspace import export as carry_out
     from dragoman.workspace import open_workspace
     from dragoman.workspace.describe import describe_export
 
-    made = carry_out(open_workspace(_store(), id), branch, message=message, force=force)
+    opened = open_workspace(_store(), id)
+    check_applicable(RunFolder(resolve_home(os.environ).runs / opened.id))
+    made = carry_out(opened, branch, message=message, force=force)
     if as_json:
         show_json(describe_export(made))
     else:

@@ -1,7 +1,8 @@
 """What of a run's work may be offered to the user at all: nothing that was never allowed.
 
 A worker that left its scope may still have done good work inside it, so the part inside can be applied by
-name. One that reached out of its isolation is not trusted with any of it.
+name. One that reached out of its isolation is not trusted with any of it. Several runs may have worked in one
+workspace, each going on from the last: the word of every one counts.
 """
 
 from __future__ import annotations
@@ -29,21 +30,49 @@ def check_applicable(folder: RunFolder, paths: Sequence[str] = ()) -> None:
     """Refuse work that went too far, as a whole or in the part that is asked for.
 
     Args:
-        folder: of the run that made the workspace; a workspace of no run passes.
+        folder: of the run that made the workspace; a workspace of no run passes. Runs that went on in it are
+            looked up beside it.
         paths: the files or folders that shall be applied; empty for all.
 
     Raises:
         NotApplicable: `busy` while the run is at work, `isolation_violation`, `scope_exceeded`, or
             `limit_exceeded` where more was changed than the task allowed.
     """
-    name = folder.path.name
-    if is_locked(folder.lock_file):
+    for run in (folder, *_gone_on(folder)):
+        _check_run(run, folder.path.name, paths)
+
+
+def _gone_on(first: RunFolder) -> list[RunFolder]:
+    """The runs that went on from a run and from those, in its workspace; oldest first."""
+    after: dict[str, list[RunFolder]] = {}
+    for path in sorted(first.path.parent.glob("*/request.json")):
+        run = RunFolder(path.parent)
+        try:
+            request = run.request()
+        except (DragomanError, OSError):
+            continue
+        if request.resume_run is not None and not request.fork_session:
+            after.setdefault(request.resume_run, []).append(run)
+    found: list[RunFolder] = []
+    waiting = after.pop(first.path.name, [])
+    while waiting:
+        run = waiting.pop(0)
+        place = _object(run.result() or {}, "workspace").get("id", first.path.name)
+        if place == first.path.name:
+            found.append(run)
+            waiting += after.pop(run.path.name, [])
+    return found
+
+
+def _check_run(run: RunFolder, name: str, paths: Sequence[str]) -> None:
+    """Refuse what one run did in the workspace `name`; see `check_applicable`."""
+    if is_locked(run.lock_file):
         raise NotApplicable(
-            f"{name} is still at work",
+            f"{run.path.name} is still at work",
             code="busy",
-            hint=f"dragoman jobs wait {name.replace('run-', 'job-', 1)}",
+            hint=f"dragoman jobs wait {run.path.name.replace('run-', 'job-', 1)}",
         )
-    result = folder.result()
+    result = run.result()
     if result is None:
         return
     look = f"dragoman workspace show {name} --patch"
