@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dragoman.wire.errors import Failure, FailureCode, failure
 
-from .slots import Slot, take_slot
+from .slots import Slot, Slots
 
 QUEUE_S = 300.0
 """How long a request waits for a key that is busy, or that rests only shortly."""
@@ -120,7 +120,7 @@ class KeyStates:
         wall: Callable[[], float],
         queue_s: float = QUEUE_S,
     ) -> None:
-        self._slots = slots
+        self._slots = Slots(slots)
         self._clock = clock
         self._wall = wall
         self._queue_s = queue_s
@@ -150,7 +150,7 @@ class KeyStates:
             for key in candidates:
                 slot = None
                 if key.max_concurrency is not None:
-                    slot = take_slot(self._slots, key.id, key.max_concurrency)
+                    slot = self._slots.take(key.id, key.max_concurrency)
                     if slot is None:
                         continue
                 self._turn += 1

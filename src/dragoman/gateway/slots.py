@@ -8,22 +8,56 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 
 class Slot:
     """A place taken. `release` gives it back; twice does nothing."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_give_back",)
 
-    def __init__(self, fd: int) -> None:
-        self._fd: int | None = fd
+    def __init__(self, give_back: Callable[[], None]) -> None:
+        self._give_back: Callable[[], None] | None = give_back
 
     def release(self) -> None:
         """Give the place back."""
-        if self._fd is not None:
-            fd, self._fd = self._fd, None
-            os.close(fd)
+        if self._give_back is not None:
+            give_back, self._give_back = self._give_back, None
+            give_back()
+
+
+class Slots:
+    """Places by locked files, and by counting in this process alone while the disk takes no new file.
+
+    Args:
+        folder: where the lock files are; made when missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._counted: Counter[str] = Counter()
+
+    def take(self, name: str, count: int) -> Slot | None:
+        """Take one of `count` places called `name`, or None when all are taken. Never waits.
+
+        Args:
+            name: letters and digits.
+            count: how many places there are.
+        """
+        left = count - self._counted[name]
+        if left <= 0:
+            return None
+        try:
+            return take_slot(self._folder, name, left)
+        except OSError:
+            self._counted[name] += 1
+            return Slot(partial(self._count_back, name))
+
+    def _count_back(self, name: str) -> None:
+        self._counted[name] -= 1
 
 
 def take_slot(folder: Path, name: str, count: int) -> Slot | None:
@@ -50,5 +84,5 @@ def take_slot(folder: Path, name: str, count: int) -> Slot | None:
         except BlockingIOError:
             os.close(fd)
             continue
-        return Slot(fd)
+        return Slot(partial(os.close, fd))
     return None
