@@ -231,6 +231,15 @@ def _counted(usage: dict[str, Any]) -> tuple[int, int]:
     return usage["total"]["requests"], usage["total"]["input_tokens"]
 
 
+def _settled(daemon: _Daemon, count: int) -> dict[str, Any]:
+    """The totals once the rows of that many requests are in, each once."""
+    deadline = time.monotonic() + 20
+    while (usage := daemon.usage())["total"]["requests"] < count and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _counted(usage) == _expected(count)
+    return usage["total"]
+
+
 def test_a_daemon_whose_control_is_killed_again_and_again_loses_no_row(daemon: _Daemon) -> None:
     chance = random.Random(7)
     daemon.ask(3)
@@ -243,26 +252,29 @@ def test_a_daemon_whose_control_is_killed_again_and_again_loses_no_row(daemon: _
         os.kill(control, signal.SIGKILL)
         asking.join(30)
         daemon.usage()  # starts another
-    time.sleep(spool_module.FLUSH_AFTER_S + 0.1)
-    assert _counted(daemon.usage()) == _expected(123)
-    usage = daemon.usage()["total"]
+    usage = _settled(daemon, 123)
     assert usage["cost_usd"] == pytest.approx((usage["input_tokens"] + usage["output_tokens"]) / 1e6)
 
 
 def test_a_gateway_that_is_killed_loses_the_last_second_at_most_and_a_clean_stop_loses_nothing(
     daemon: _Daemon,
 ) -> None:
+    spool = daemon.home / "state" / "spool"
+
+    def written() -> set[str]:
+        left = b"".join(file.read_bytes() for file in spool.glob("*.jsonl"))
+        return {json.loads(line)["id"] for line in left.splitlines(keepends=True) if line.endswith(b"\n")}
+
     daemon.ask(50)
-    time.sleep(1.0)
+    deadline = time.monotonic() + 20  # within a second where processes get their turn
+    while len(written()) < 50 and time.monotonic() < deadline:
+        time.sleep(0.02)
     gateway = daemon.child("gateway")
     os.kill(gateway, signal.SIGKILL)
     daemon.child("gateway", other_than=gateway)
     daemon.ask(50)
-    spool = daemon.home / "state" / "spool"
     daemon.stop()  # at once: what waits is written by a gateway that ends in order
-    left = b"".join(file.read_bytes() for file in spool.glob("*.jsonl"))
-    ids = {json.loads(line)["id"] for line in left.splitlines()}
-    assert len(ids) == 100
+    assert len(written()) == 100
 
 
 @pytest.mark.postgres
@@ -272,8 +284,7 @@ def test_a_daemon_keeps_its_ledger_in_postgresql_when_told_to(
     daemon = _Daemon(tmp_path, provider, DRAGOMAN_DATABASE=postgres_url)
     try:
         daemon.ask(20)
-        time.sleep(spool_module.FLUSH_AFTER_S + 0.1)
-        assert _counted(daemon.usage()) == _expected(20)
+        _settled(daemon, 20)
         assert not (daemon.home / "state" / "dragoman.db").exists()
     finally:
         daemon.stop()
