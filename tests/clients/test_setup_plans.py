@@ -58,13 +58,10 @@ def test_codex_gets_a_provider_that_catalogues_and_asks_for_its_token() -> None:
     assert plan.notes == ()
 
 
-def test_unasked_codex_gets_the_tools_and_may_call_those_it_would_refuse_without_a_user() -> None:
+def test_unasked_codex_gets_the_tools_and_may_hand_out_a_task_but_not_write_into_the_users_files() -> None:
     _, tree = codex(parts=USUAL_PARTS)
     assert tree["mcp_servers"]["dragoman"]["args"] == ["mcp"]
-    assert tree["mcp_servers"]["dragoman"]["tools"] == {
-        "claude_task": {"approval_mode": "approve"},
-        "claude_apply": {"approval_mode": "approve"},
-    }
+    assert tree["mcp_servers"]["dragoman"]["tools"] == {"claude_task": {"approval_mode": "approve"}}
 
 
 def test_what_the_user_said_about_calling_our_tools_is_kept() -> None:

@@ -149,13 +149,19 @@ def test_a_claude_name_nobody_knows_becomes_the_default_providers_model() -> Non
     assert table(own).resolve("claude-sonnet-5", "chat").upstream_model == "d"
 
 
-@pytest.mark.parametrize("default", ["anthropic", "zai"])
-def test_with_anthropic_configured_claude_names_are_its_own(default: str) -> None:
-    text = f"[gateway]\ndefault_provider='{default}'\n[providers.zai]\n[providers.anthropic]\n"
+@pytest.mark.parametrize("default", ["default_provider='anthropic'", ""])
+def test_with_anthropic_the_default_or_nobody_claude_names_are_its_own(default: str) -> None:
+    text = f"[gateway]\n{default}\n[providers.zai]\n[providers.anthropic]\n"
     for name in ("claude-opus-4-6", "claude-haiku-4-5-20251001"):
         route = table(text).resolve(name, "messages")
         assert (route.provider, route.upstream_model) == ("anthropic", name)
         assert route.key_header == "x-api-key"
+
+
+def test_beside_another_default_anthropic_gets_only_what_it_is_named_for() -> None:
+    routes = table("[gateway]\ndefault_provider='zai'\n[providers.zai]\n[providers.anthropic]\n")
+    assert routes.resolve("claude-haiku-4-5-20251001", "messages").provider == "zai"
+    assert routes.resolve("anthropic/claude-haiku-4-5-20251001", "messages").provider == "anthropic"
 
 
 def test_a_preset_needs_nothing_but_its_name() -> None:

@@ -67,16 +67,21 @@ class House:
             "LANG": "C.UTF-8",
         }
 
-    def codex(self, prompt: str) -> tuple[list[str], str]:
+    def codex(self, prompt: str, *options: str, refused: tuple[str, ...] = ()) -> tuple[list[str], str]:
         """`codex exec`; the tools it called and its last words."""
         program = bundled_codex()
         assert program is not None, "Codex is missing: install the extra `clients`"
         events = self._run(
-            [str(program), "exec", "--json", "-c", 'model_provider="dragoman"', "-m", "rehearsal", prompt]
+            [
+                *(str(program), "exec", "--json", "-c", 'model_provider="dragoman"', "-m", "rehearsal"),
+                *options,
+                prompt,
+            ]
         )
         items = [event["item"] for event in events if event["type"] == "item.completed"]
         calls = [item for item in items if item["type"] == "mcp_tool_call"]
-        assert [item for item in calls if item["status"] != "completed"] == []
+        failed = [item["tool"] for item in calls if item["status"] != "completed"]
+        assert set(failed) == set(refused)
         said = [item["text"] for item in items if item["type"] == "agent_message"]
         return [item["tool"] for item in calls], said[-1]
 
@@ -151,10 +156,17 @@ def without_waits(tools: list[str]) -> list[str]:
 
 def test_codex_has_a_worker_repair_it_and_applies_that(set_up: House) -> None:
     assert not set_up.test_passes()
-    tools, said = set_up.codex("Have it repaired, please.")
+    # The user's own word that a Codex without anybody to ask may apply.
+    word = 'mcp_servers.dragoman.tools.claude_apply.approval_mode="approve"'
+    tools, said = set_up.codex("Have it repaired, please.", "-c", word)
     assert without_waits(tools) == STEPS
     assert said == "It is repaired and applied."
     assert set_up.test_passes()
+
+
+def test_without_the_users_word_codex_applies_nothing(set_up: House) -> None:
+    set_up.codex("Have it repaired, please.", refused=("claude_apply",))
+    assert not set_up.test_passes()
 
 
 def test_claude_code_has_a_worker_repair_it_and_applies_that(house: House) -> None:

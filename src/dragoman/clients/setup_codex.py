@@ -35,10 +35,10 @@ STREAM_RETRIES = 3
 TOKEN_TIMEOUT_MS = 15_000  # the daemon may have to be started first
 MCP_STARTUP_TIMEOUT_S = 20
 MCP_TOOL_TIMEOUT_S = 600
-# Tools that `codex exec` refuses unasked (0.163: whatever is neither read-only nor closed and harmless), and
-# that are made to be called by it: a task runs in a copy, and applying takes the token of a preview. Clearing
-# up stays a question.
-APPROVED_TOOLS = ("claude_task", "claude_apply")
+# Codex refuses or asks for whatever is neither read-only nor closed and harmless (0.163): a task asks a
+# provider, but runs in a copy, so it may be called unasked. Applying writes into the user's files: an
+# interactive Codex asks its user, and `codex exec`, which has none, is refused until the user says otherwise.
+APPROVED_TOOLS = ("claude_task",)
 
 
 @dataclass(frozen=True, slots=True)

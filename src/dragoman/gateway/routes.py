@@ -144,7 +144,6 @@ class RouteTable:
         check_models(config, self._upstreams)
         self._aliases = {bare(name): bare(target) for name, target in config.aliases.items()}
         self._models = dict(config.models)
-        self._has_anthropic = any(upstream.is_anthropic for upstream in self._upstreams.values())
         self._served = {up.catalogue: up for up in reversed(self._by_preference()) if up.catalogue}
         self._routes: dict[tuple[str, Wire], Route] = {}
         self._check_names()
@@ -307,9 +306,13 @@ class RouteTable:
         return None
 
     def _claude(self, name: str, steps: list[str]) -> _Target | None:
-        """A Claude name in no list: Anthropic's when configured, else the default provider's model."""
-        if self._has_anthropic:
-            upstream = next(up for up in self._by_preference() if up.is_anthropic)
+        """A Claude name in no list: Anthropic's own where that is the default, else the default's own model.
+
+        An Anthropic provider beside another default is asked by its name (`anthropic/claude-…`) or by
+        `[models]` alone: background calls of Claude Code must not run up a bill nobody chose.
+        """
+        upstream = self._default() or next((up for up in self._upstreams.values() if up.is_anthropic), None)
+        if upstream is not None and upstream.is_anthropic:
             where = f"a Claude model: provider {upstream.name}"
             return _Target(upstream, name, join_model(None, shipped_model(name)), (*steps, where))
         alias = shipped_models().aliases.get(name)
