@@ -36,6 +36,7 @@ from dragoman.gateway.app import Gateway
 from dragoman.gateway.forward import ControlDoor
 from dragoman.gateway.runtime import Runtime, make_runtime
 from dragoman.gateway.server import calm_collector
+from dragoman.gateway.spans import open_spans
 from dragoman.gateway.spool import Spool
 from dragoman.gateway.transport import Transport
 from dragoman.process.limits import raise_open_files_limit
@@ -100,6 +101,7 @@ async def serve_gateway(
         door=ControlDoor(home.control_socket, transport),
         embedded_url=embedded_url,
         log=log.write,
+        spans=open_spans(os.environ, warn=lambda text: log.write("warning", "spans", message=text)),
     )
     listeners = [
         Listener(socket.socket(fileno=tcp_fd), gateway.app),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -35,6 +36,7 @@ from .quota_headers import QuotaHeaders
 from .recall import RecallStore
 from .replies import Refusal, send_error_answer, send_json, send_refusal, send_whole
 from .runtime import Runtime
+from .spans import Spans
 from .spool import Spool, UsageRow
 from .tariffs import Tariffs
 from .transport import Transport
@@ -76,6 +78,7 @@ class Gateway:
         wall: Unix seconds.
         new_id: fresh letters and digits.
         silence_s: how long a streaming client hears nothing before a sign of life.
+        spans: is told of requests that have ended.
     """
 
     def __init__(
@@ -94,8 +97,10 @@ class Gateway:
         wall: Callable[[], float] = time.time,
         new_id: Callable[[], str] = lambda: secrets.token_hex(12),
         silence_s: float = SILENCE_S,
+        spans: Spans | None = None,
     ) -> None:
         self.open_requests = 0
+        self._spans = spans
         self._transport = transport
         self._spool = spool
         self._find_token = find_token
@@ -160,6 +165,8 @@ class Gateway:
     async def aclose(self) -> None:
         """Write what waits and close idle connections."""
         self._metrics.close()
+        if self._spans is not None:
+            self._spans.close()
         self._spool.close()
         await self._captures.aclose()
         await self._transport.aclose()
@@ -256,12 +263,15 @@ class Gateway:
                 silence_s=self._silence_s,
                 clock=self._clock,
             )
-            recording = self._captures.begin(talk, self._means, self._record)
-            await (recording or Exchange(self._means, talk, self._record)).run()
+            record = partial(self._record, incoming)
+            recording = self._captures.begin(talk, self._means, record)
+            await (recording or Exchange(self._means, talk, record)).run()
 
-    def _record(self, row: UsageRow) -> None:
+    def _record(self, incoming: Incoming, row: UsageRow) -> None:
         self._spool.append(row)
         self._metrics.count(row)
+        if self._spans is not None:
+            self._spans.record(row, incoming.headers.get(b"traceparent", b"").decode("latin-1"))
 
     async def _show_metrics(self, incoming: Incoming, send: Send) -> None:
         """For control tokens alone, whatever the data plane asks for."""
