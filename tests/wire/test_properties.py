@@ -196,13 +196,13 @@ def test_a_request_there_and_back_over_chat_says_the_same(request: Request) -> N
 
 
 @given(request=broken_conversations())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_conversation_becomes_a_legal_chat_request(request: Request) -> None:
     check_chat_request(json.loads(encode("chat", request, Dialect(realm=REALM))))
 
 
 @given(request=broken_conversations())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_any_conversation_becomes_a_legal_messages_request(request: Request) -> None:
     check_messages_request(json.loads(encode("messages", request, Dialect(realm=REALM))))
 

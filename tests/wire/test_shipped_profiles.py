@@ -42,7 +42,7 @@ def dialect_of(name: str, wire: Wire, model: str) -> Dialect:
 
 
 @given(request=broken_conversations(), route=st.sampled_from(ROUTES))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_conversation_becomes_a_legal_request_for_every_profile(
     request: Request, route: tuple[str, Wire, str]
 ) -> None:
