@@ -201,3 +201,30 @@ def test_text_and_structure_are_the_same_and_within_the_limit(lead: Any) -> None
     result = lead.call("claude_job_wait", job_id=job)
     assert json.loads(result.content[0].text) == result.structured_content
     assert len(result.model_dump_json(by_alias=True).encode()) < 8192
+
+
+@pytest.mark.parametrize("character", ["a", '"', "\\", "\n", "\x1b", "é", "漢", "🦊"])
+def test_d09_the_largest_result_of_the_oddest_characters_stays_below_8_kb_on_the_wire(
+    lead: Any, monkeypatch: pytest.MonkeyPatch, character: str
+) -> None:
+    job = lead.ask("claude_task", task="do: success", mode="read")["job"]["job_id"]
+    lead.ask("claude_job_wait", job_id=job, wait_timeout_sec=20)
+    long = character * 50_000
+    huge = {
+        "status": "partial",
+        "error": long,
+        "workspace": {"id": "run-x", "base": "0" * 40},
+        "delta": {"files": [{"status": "added", "path": f"{character * 60}/{n}"} for n in range(10_000)]},
+        "evidence": {
+            "verdict": "failed",
+            "after": [{"command": long, "status": "failed", "exit_code": 1, "tail": long}] * 10,
+            "differences": [{"text": long}] * 100,
+        },
+        "report": {"text": long},
+        "warnings": [long] * 200,
+    }
+    monkeypatch.setattr(lead.jobs, "result", lambda job_id: huge)
+    result = lead.call("claude_result", job_id=job)
+    assert len(result.model_dump_json(by_alias=True, exclude_none=True).encode()) < 8192
+    assert result.structured_content["result"]["worktree_path"] == "run-x"
+    assert result.structured_content["result"]["server_observed"]["changed_files_total"] == 10_000

@@ -12,10 +12,12 @@ from dragoman.mcp.declarations import tool_named
 Reply = dict[str, Any]
 
 # A reply is sent as text and as structured content; both and the frame around them stay below 8 KB.
-LIMIT_BYTES = 3_600
+LIMIT_BYTES = 7_800
 # What is shortened first when a reply is too long: the worker's words, then lists.
 _LONGEST_TEXT = 1_200
 _LIST_STEPS = (50, 20, 10, 5, 2)
+# A preview's token is 64 characters long and must stay whole; ids are shorter.
+_TEXT_STEPS = (600, 300, 120, 64)
 
 
 def compact(reply: Reply) -> Reply:
@@ -37,23 +39,26 @@ def fit(reply: Reply, limit_bytes: int = LIMIT_BYTES) -> Reply:
 
     Args:
         reply: what is to be said.
-        limit_bytes: of its JSON.
+        limit_bytes: of both its forms as they are sent.
     """
     small = compact(reply)
     for most in _LIST_STEPS:
         if size_of(small) <= limit_bytes:
             return small
         small = _shorten(small, most, _LONGEST_TEXT)
-    for longest in (600, 300, 120):
+    for longest in _TEXT_STEPS:
         if size_of(small) <= limit_bytes:
             return small
         small = _shorten(small, _LIST_STEPS[-1], longest)
-    return small
+    return small if size_of(small) <= limit_bytes else _shorten(small, 1, _TEXT_STEPS[-1])
 
 
 def size_of(reply: Reply) -> int:
-    """Bytes of a reply as it is sent."""
-    return len(as_text(reply).encode())
+    """Bytes of a reply as it is sent: as an object, and as a text whose every quote is escaped once more."""
+    text = as_text(reply)
+    # Half of a pair of surrogates, out of a worker's cut output, must not be what fails here.
+    twice = text + json.dumps(text, ensure_ascii=False)
+    return len(twice.encode("utf-8", "surrogatepass"))
 
 
 def as_text(reply: Reply) -> str:
@@ -88,6 +93,11 @@ def next_action(tool: str, reason: str, **arguments: Any) -> Reply:
     return {"tool": tool, "reason": reason, "args": arguments}
 
 
+def _bytes_of(text: str) -> int:
+    """Bytes of a text inside JSON."""
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "surrogatepass")) - 2
+
+
 def _shorten(value: Any, most: int, longest: int) -> Any:
     match value:
         case dict():
@@ -99,7 +109,7 @@ def _shorten(value: Any, most: int, longest: int) -> Any:
             return found
         case list():
             return [_shorten(item, most, longest) for item in value[:most]]
-        case str() if len(value) > longest:
-            return value[: longest - 1] + "…"
+        case str() if (size := _bytes_of(value)) > longest:
+            return value[: max(1, longest * len(value) // size - 1)] + "…"
         case _:
             return value
