@@ -369,6 +369,7 @@ def test_the_model_list_is_there_in_less_than_fifty_milliseconds(
         headers = {"anthropic-version": "2023-06-01"} if "limit" in query else {}
         async with kit.served(tmp_path, config("http://127.0.0.1:9", presets + many)) as served:
             await served.ask("/v1/models", headers=headers)
+            status, answer = 0, b""
             before = time.process_time()
             for _ in range(10):
                 status, _, answer = await served.ask(f"/v1/models{query}", headers=headers)
