@@ -14,11 +14,15 @@ import httpx
 import pytest
 
 from dragoman.config.paths import Home
-from dragoman.config.schema import Delegation
+from dragoman.config.schema import Config, Delegation
 from dragoman.control.app import Control, control_app
+from dragoman.control.bookkeeping import Books
 from dragoman.control.events import event_routes
 from dragoman.control.feed import Feed
 from dragoman.control.jobs import job_routes
+from dragoman.control.openapi import ANSWERS, BODIES, MEDIA, QUERIES
+from dragoman.control.quota import QuotaDesk, quota_routes
+from dragoman.control.retention import Retainer, retention_routes, room_sweepers
 from dragoman.control.runs import run_routes
 from dragoman.control.streaming import server_sent
 from dragoman.control.workspaces import workspace_routes
@@ -49,12 +53,15 @@ class Office:
         self.engine = ThreadEngine(self.service.carry)
         self.service.engine = self.engine
         self.service.on_change.append(lambda job: self.feed.publish("job", job))
+        books = Books(home, self.service.database)
         settings = Delegation(allow_roots=(str(folder / "work"),))
         routes = [
             *job_routes(self.service, control.closing, settings=lambda: settings, user_home=lambda: folder),
             *run_routes(home),
             *workspace_routes(home),
             *event_routes(self.feed, control.closing),
+            *quota_routes(QuotaDesk(home, Config)),
+            *retention_routes(Retainer(Config, room_sweepers(home, books))),
         ]
         self.app = control_app(control, routes)
         self._headers = {"authorization": f"Bearer {secret}"}
@@ -363,6 +370,36 @@ def test_every_route_is_described_and_every_get_answers_as_described(office: Off
         checked += 1
     assert checked >= 10
     json.dumps(document)
+
+
+# What needs no body, and what answers with no fixed shape.
+_BODILESS = {"/jobs/{id}/poll", "/jobs/{id}/cancel", "/gc", "/captures/{id}/replay"}
+_FREE = {
+    ("get", "/runs/{id}"),
+    ("get", "/openapi.json"),
+    ("post", "/captures/{id}/replay"),
+    ("post", "/sessions/{session_id}/input"),
+}
+
+
+def test_every_description_says_what_goes_in_and_what_comes_out(office: Office) -> None:
+    document = office.get("/openapi.json")
+    described = {
+        (method, path.removeprefix("/api/v1")): operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+    for (method, path), operation in described.items():
+        assert not operation["summary"].startswith(method.upper()), f"{method} {path} has no text"
+        if method == "post":
+            assert ("requestBody" in operation) != (path in _BODILESS), path
+        ((media, content),) = operation["responses"]["2XX"]["content"].items()
+        if media == "application/json":
+            typed = content["schema"] != {"type": "object"}
+            assert typed != ((method, path) in _FREE), (method, path)
+    named = {(method.lower(), path.removeprefix("/api/v1")) for method, path in (*BODIES, *ANSWERS, *QUERIES)}
+    assert named <= set(described)
+    assert set(MEDIA) <= set(document["paths"])
 
 
 def _routes(app: Any) -> Any:

@@ -81,6 +81,7 @@ def control_app(control: Control, more_routes: Sequence[BaseRoute] = ()) -> Appl
         return PlainTextResponse(_ENTRANCE.format(version=control.version))
 
     async def status(request: Request) -> Response:
+        """The daemon, its children and this process."""
         return JsonResponse(
             control.describe_daemon()
             | {

@@ -19,6 +19,9 @@ from starlette.routing import BaseRoute, Route
 from dragoman.control.answers import JsonResponse
 from dragoman.control.captures import CaptureBody
 from dragoman.control.jobs import CleanupBody
+from dragoman.control.quota import Quota
+from dragoman.control.retention import Sweep
+from dragoman.control.terminal import InputBody, SizeBody
 from dragoman.control.tokens import TokenBody
 from dragoman.gateway.capture_file import Capture, Summary
 from dragoman.gateway.capture_order import OrderState
@@ -90,19 +93,84 @@ class _Captures(msgspec.Struct, frozen=True):
     captures: list[Summary]
 
 
+class _Capturing(msgspec.Struct, frozen=True):
+    capture: OrderState
+
+
+class _CapturingEnded(msgspec.Struct, frozen=True):
+    was_on: bool
+    capture: OrderState
+
+
 class _Tokens(msgspec.Struct, frozen=True):
     tokens: list[dict[str, Any]]
+
+
+class _Minted(msgspec.Struct, frozen=True):
+    secret: str
+    token: dict[str, Any]
+
+
+class _Revoked(msgspec.Struct, frozen=True):
+    revoked: dict[str, Any]
+
+
+class _Status(msgspec.Struct, frozen=True, kw_only=True):
+    url: str | None
+    pid: int | None = None
+    version: str | None = None
+    since: float | None = None
+    children: list[dict[str, Any]]
+    config_error: str | None = None
+    home: str
+    control_since: float
+    control_version: str
+
+
+class _Workspace(msgspec.Struct, frozen=True):
+    workspace: dict[str, Any]
+    delta: dict[str, Any]
+
+
+class _Quotas(msgspec.Struct, frozen=True):
+    providers: list[Quota]
+
+
+class _Sweeps(msgspec.Struct, frozen=True):
+    dry_run: bool
+    bytes: int
+    sweeps: list[Sweep]
+
+
+class _Sessions(msgspec.Struct, frozen=True):
+    sessions: list[dict[str, Any]]
+
+
+class _Session(msgspec.Struct, frozen=True):
+    session: dict[str, Any]
+
+
+class _Size(msgspec.Struct, frozen=True):
+    cols: int
+    rows: int
+    resized: bool
 
 
 BODIES: dict[tuple[str, str], Any] = {
     ("POST", "/api/v1/captures"): CaptureBody,
     ("POST", "/api/v1/jobs"): JobRequest,
     ("POST", "/api/v1/jobs/cleanup"): CleanupBody,
+    ("POST", "/api/v1/sessions/{session_id}/input"): InputBody,
+    ("POST", "/api/v1/sessions/{session_id}/resize"): SizeBody,
     ("POST", "/api/v1/tokens"): TokenBody,
 }
 ANSWERS: dict[tuple[str, str], Any] = {
     ("GET", "/api/v1/captures"): _Captures,
+    ("POST", "/api/v1/captures"): _Capturing,
+    ("DELETE", "/api/v1/captures"): _CapturingEnded,
     ("GET", "/api/v1/captures/{id}"): Capture,
+    ("GET", "/api/v1/gc"): _Sweeps,
+    ("POST", "/api/v1/gc"): _Sweeps,
     ("GET", "/api/v1/jobs"): _Jobs,
     ("POST", "/api/v1/jobs"): _Submitted,
     ("POST", "/api/v1/jobs/cleanup"): _Cleaned,
@@ -112,8 +180,16 @@ ANSWERS: dict[tuple[str, str], Any] = {
     ("GET", "/api/v1/jobs/{id}/events"): _Events,
     ("GET", "/api/v1/jobs/{id}/result"): _Result,
     ("GET", "/api/v1/runs"): _Runs,
+    ("GET", "/api/v1/quota"): _Quotas,
+    ("GET", "/api/v1/sessions"): _Sessions,
+    ("GET", "/api/v1/sessions/{session_id}"): _Session,
+    ("POST", "/api/v1/sessions/{session_id}/resize"): _Size,
+    ("GET", "/api/v1/status"): _Status,
     ("GET", "/api/v1/workspaces"): _Workspaces,
+    ("GET", "/api/v1/workspaces/{id}"): _Workspace,
     ("GET", "/api/v1/tokens"): _Tokens,
+    ("POST", "/api/v1/tokens"): _Minted,
+    ("DELETE", "/api/v1/tokens/{id}"): _Revoked,
     ("GET", "/api/v1/usage"): UsageSummary,
 }
 # Query parameters by route: name, and what it is for.
@@ -129,12 +205,20 @@ QUERIES: dict[tuple[str, str], Mapping[str, str]] = {
     ("GET", "/api/v1/jobs/{id}/result"): {"form": "summary for the part a lead reads"},
     ("GET", "/api/v1/runs"): {"status": "only these", "limit": "how many at most"},
     ("GET", "/api/v1/workspaces"): {"trash": "1 for those that were discarded"},
+    ("GET", "/api/v1/quota"): {"provider": "only this one", "fresh": "1 to ask it again"},
+    ("GET", "/api/v1/usage"): {
+        "by": "what is summed up together, model when left out",
+        "since": "`2026-01-31`, a moment, or a time ago such as `12h`",
+        "until": "as `since`",
+        "run": "only these; may be given more than once",
+        **dict.fromkeys(("session", "token", "client", "model", "provider", "key"), "only these"),
+    },
     ("GET", "/api/v1/events"): {"after": "id of the last event known", "topics": "comma-separated"},
 }
 # What is no JSON, by path.
 MEDIA: dict[str, str] = {
     "/api/v1/events": "text/event-stream",
-    "/api/v1/sessions/{id}/terminal": "text/event-stream",
+    "/api/v1/sessions/{session_id}/terminal": "text/event-stream",
 }
 
 

@@ -211,6 +211,7 @@ def quota_routes(desk: QuotaDesk) -> list[Route]:
     """The routes of quota; query: `provider`, and `fresh=1` to ask again."""
 
     async def show(request: Request) -> JsonResponse:
+        """What providers say is left of their plans."""
         query = request.query_params
         found = await desk.show(query.get("provider"), fresh=query.get("fresh") in ("1", "true"))
         return JsonResponse({"providers": found})

@@ -107,9 +107,11 @@ def retention_routes(retainer: Retainer) -> list[Route]:
     """GET says what would go, POST does it."""
 
     async def look(request: Request) -> JsonResponse:
+        """What would go by the rules of `[retention]`, with sizes."""
         return await answer(execute=False)
 
     async def carry_out(request: Request) -> JsonResponse:
+        """Let go what is older than the rules of `[retention]` keep."""
         return await answer(execute=True)
 
     async def answer(*, execute: bool) -> JsonResponse:

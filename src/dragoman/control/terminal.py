@@ -91,13 +91,16 @@ def session_routes(home: Home, closing: asyncio.Event) -> list[Route]:
     """
 
     async def listing(request: Request) -> JsonResponse:
+        """The bridge's sessions."""
         return JsonResponse({"sessions": await asyncio.to_thread(describe_sessions, home)})
 
     async def show(request: Request) -> JsonResponse:
+        """A session as it is now."""
         folder = _asked_for(home, request)
         return JsonResponse({"session": await asyncio.to_thread(describe_session, folder)})
 
     async def terminal(request: Request) -> StreamingResponse:
+        """A session's screen as it changes."""
         folder = _asked_for(home, request)
         reader, writer = await _join(folder, join_message("watch", framed=True))
         try:
@@ -114,11 +117,13 @@ def session_routes(home: Home, closing: asyncio.Event) -> list[Route]:
         )
 
     async def typed(request: Request) -> JsonResponse:
+        """Type into a session, as a person would."""
         folder = _asked_for(home, request)
         body = await read_body(request, InputBody)
         return JsonResponse(await _say(folder, typed_message(body.keys())))
 
     async def resized(request: Request) -> JsonResponse:
+        """Change the size of a session's terminal."""
         folder = _asked_for(home, request)
         body = await read_body(request, SizeBody)
         answer = await _say(folder, size_message(body.cols, body.rows))

@@ -59,6 +59,7 @@ def token_routes(home: Home, *, wall: Callable[[], float] = time.time) -> list[R
     """
 
     async def create(request: Request) -> JsonResponse:
+        """Make a token; its secret is told this once."""
         body = await read_body(request, TokenBody)
         _check(body)
         now = wall()
@@ -77,10 +78,12 @@ def token_routes(home: Home, *, wall: Callable[[], float] = time.time) -> list[R
         )
 
     async def show_all(request: Request) -> JsonResponse:
+        """Tokens, without their secrets."""
         now = wall()
         return JsonResponse({"tokens": [describe_token(record, now) for record in list_tokens(home)]})
 
     async def end(request: Request) -> JsonResponse:
+        """End a token; gateways refuse it within half a second."""
         return JsonResponse({"revoked": describe_token(revoke(home, request.path_params["id"]), wall())})
 
     return [

@@ -36,6 +36,7 @@ def usage_routes(books: Books, *, wall: Callable[[], float] = time.time) -> list
     """
 
     async def show(request: Request) -> JsonResponse:
+        """Requests, tokens and money, summed up."""
         query = request.query_params
         if (named := query.get("by", "model")) not in _BY:
             raise BadRequest(f"by is one of {', '.join(_BY)}")
