@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dragoman.cli import serving
+from dragoman.config.load import load_config
 from dragoman.config.paths import Home, resolve_home
 from dragoman.config.tokens import find
 from dragoman.errors import DragomanError
+from dragoman.gateway.routes import RouteTable
+from dragoman.gateway.tariffs import Tariffs
 
 Run = Callable[..., Result]
 
@@ -80,6 +84,28 @@ def test_a_revoked_token_opens_nothing(token: Run, home: Home):
     assert find(home, secret) is None
     with pytest.raises(DragomanError, match="no token"):
         token("revoke", record.id[:12])
+
+
+def test_a_limit_in_money_has_its_prices_before_any_daemon_has_run(token: Run, home: Home):
+    home.config_file.write_text('[providers.openai]\npreset = "openai"\n')
+    home.config_file.chmod(0o600)
+    made = token("create", "--usd", "0.5")
+    assert made.stderr == ""
+    route = RouteTable(load_config(home, {})).resolve("gpt-5.5", "responses")
+    price, why = Tariffs(home.state / "tariffs.json").price_of(route, time.time())
+    assert price is not None
+    assert why == "tariff"
+    # A configuration nobody can read keeps no token from being made, and is told.
+    home.config_file.write_text("[providers.openai]\npreste = 1\n")
+    refused = token("create", "--usd", "0.5")
+    assert refused.stdout.startswith("dgm_")
+    assert "preste" in refused.stderr
+
+
+@pytest.mark.parametrize("usd", ["nan", "inf"])
+def test_a_limit_that_is_no_number_is_a_usage_error(usd: str, token: Run, home: Home):
+    assert token("create", "--usd", usd).exit_code == 2
+    assert not home.tokens.exists()
 
 
 @pytest.mark.parametrize("expires", ["soon", "0h", "-3d", "12", "1y"])

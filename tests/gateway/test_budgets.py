@@ -101,6 +101,9 @@ def test_a_client_is_told_that_its_budget_is_used_up(kit: Any, tmp_path: Path) -
                 status, _, _ = await served.ask("/v1/messages", body)
                 assert status == 200
                 assert len(up.requests) == 2
+                (refused,) = [row for row in served.rows() if row.outcome == "refused"]
+                # By this control learns which price a limit in money lacks.
+                assert (refused.provider, refused.upstream_model) == ("up", "m")
 
     kit.run(run)
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.engine import URL
 
-from dragoman.gateway.spool import LostRows
+from dragoman.gateway.spool import LostRows, UsageRow
 from dragoman.ledger import intake as module
 from dragoman.ledger.intake import Intake, take_in
 from dragoman.ledger.summary import summarize
@@ -160,3 +160,20 @@ def test_a_hundred_thousand_rows_take_seconds(tmp_path: Path, spool: Path, row, 
     assert took < 15
     assert summed < 3
     database.close()
+
+
+def test_the_price_of_a_refused_request_is_asked_for_and_its_row_stays_without_one(
+    database, spool, row, lines
+):
+    asked: list[str] = []
+
+    def price(told: UsageRow) -> tuple[float | None, str]:
+        asked.append(told.upstream_model)
+        return 0.0, "tariff"
+
+    refused = row(1, provider="p", upstream_model="dear", usage_source="none", outcome="refused", status=429)
+    (spool / "1.jsonl").write_bytes(lines([refused]))
+    Intake(database, spool, price=price).take_in()
+    assert asked == ["dear"]
+    total = summarize(database).total
+    assert (total.requests, total.priced, total.cost_usd) == (1, 0, None)

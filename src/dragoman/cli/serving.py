@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import time
@@ -12,7 +13,7 @@ import click
 
 from dragoman.cli.render import show_json
 from dragoman.config.paths import Home, resolve_home
-from dragoman.errors import ExitCode
+from dragoman.errors import DragomanError, ExitCode
 
 if TYPE_CHECKING:
     from dragoman.config.tokens import TokenRecord
@@ -247,9 +248,11 @@ def create_token(
     """Make a token and print its secret, alone on stdout. It is shown this once."""
     from dragoman.config.tokens import TokenLimits, mint
 
-    now = time.time()
+    now, home = time.time(), _home()
+    if usd is not None and not math.isfinite(usd):
+        raise click.BadParameter(f"{usd} is no limit", param_hint="--usd")
     minted = mint(
-        _home(),
+        home,
         "control" if scope == "control" else "data",
         models=_names(models),
         limits=TokenLimits(requests, tokens, usd),
@@ -257,6 +260,8 @@ def create_token(
         label=label,
         now=now,
     )
+    if usd is not None:
+        _look_prices_up(home)
     if as_json or context.obj:
         show_json({"secret": minted.secret, "token": _token_json(minted.record, now)})
     else:
@@ -294,6 +299,20 @@ def revoke_token(context: click.Context, id: str, as_json: bool) -> None:
         show_json({"revoked": _token_json(record, time.time())})
     else:
         click.echo(f"revoked {record.id[:12]}: gateways refuse it within half a second")
+
+
+def _look_prices_up(home: Home) -> None:
+    """A limit in money is kept by prices, and control, which writes them down, may not have run yet."""
+    from dragoman.config.load import load_config
+    from dragoman.gateway.routes import RouteTable
+    from dragoman.ledger.tariffs import ensure_tariffs
+
+    try:
+        wrong = ensure_tariffs(home, RouteTable(load_config(home, os.environ)))
+    except DragomanError as error:
+        wrong = error.message
+    if wrong is not None:
+        click.echo(f"prices were not looked up ({wrong}): a model without one refuses this token", err=True)
 
 
 def _names(models: str | None) -> tuple[str, ...] | None:

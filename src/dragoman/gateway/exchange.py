@@ -151,6 +151,7 @@ class Exchange:
             if not route.known:
                 self._means.note("unknown_model", model=peek.model[:100], provider=route.provider)
             if (over := await self._over_budget(route)) is not None:
+                self._route = route  # for its row: control looks up prices that were missing
                 return await self._refuse_budget(over)
             found = await self._ask_in_turn(route)
         except BadRequest as error:

@@ -155,8 +155,12 @@ class Intake:
 
     def _values(self, row: UsageRow) -> dict[str, Any]:
         cost, source = row.cost_usd, row.price_source
-        if cost is None and not source and row.usage_source != "none":
-            cost, source = self._price(row)
+        if cost is None and not source:
+            # Asked for a row without tokens too: a token's limit in money refuses what has no price, and only
+            # what is asked for here is looked up.
+            found = self._price(row)
+            if row.usage_source != "none":
+                cost, source = found
         return {
             "id": _text(row.id),
             "at": row.at,
