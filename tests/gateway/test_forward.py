@@ -171,3 +171,29 @@ def test_a_control_process_that_went_idle_is_found_again(kit: Any, tmp_path: Pat
                 socket.unlink()
 
     kit.run(run)
+
+
+def test_control_that_left_between_the_look_and_the_question_is_asked_again(kit: Any, tmp_path: Path) -> None:
+    async def run() -> None:
+        socket = tmp_path / "control.sock"
+        leaving = True
+
+        def script(request: Any) -> list[Any]:
+            nonlocal leaving
+            if request.line.startswith("HEAD"):
+                return [kit.answer(b"")]
+            if leaving:
+                leaving = False
+                return ["reset"]
+            return [kit.answer(b"up")]
+
+        async with (
+            kit.scripted(script, unix=socket) as control,
+            kit.served(tmp_path, CONFIG, control=socket) as served,
+        ):
+            headers = control_headers(served)
+            status, _, answer = await served.ask("/api/v1/status", method="GET", headers=headers)
+            assert (status, answer) == (200, b"up")
+            assert [request.line.split()[0] for request in control.requests].count("GET") == 2
+
+    kit.run(run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from dragoman.jobs.consent import NotApplicable, check_applicable
 from dragoman.jobs.folder import RunFolder, RunRequest
 from dragoman.process.locks import FileLock
+from dragoman.workspace import create_workspace, open_repository
+
+IDENTITY = ("-c", "user.name=u", "-c", "user.email=u@localhost")
 
 
 @pytest.fixture
@@ -109,3 +113,25 @@ def test_a_fork_or_a_run_with_a_workspace_of_its_own_does_not_count(folder: RunF
     go_on(folder, "run-2", "run-1", {**bad, "workspace": {"id": "run-2"}})
     go_on(folder, "run-3", "run-1", {**bad, "workspace": {"id": "run-1"}}, fork_session=True)
     assert code_of(folder) is None
+
+
+def test_a_run_that_crashed_before_its_scope_was_looked_at_is_looked_at_now(tmp_path: Path) -> None:
+    repository = tmp_path / "r"
+    repository.mkdir()
+    (repository / "a.txt").write_text("a")
+    for words in (("init", "-q"), ("add", "-A"), (*IDENTITY, "commit", "-qm", "one")):
+        subprocess.run(("git", *words), cwd=repository, check=True, capture_output=True)
+    state = tmp_path / "state"
+    workspace = create_workspace(open_repository(repository), state, id="run-1")
+    (workspace.path / "a.txt").write_text("changed")
+    (workspace.path / "b.txt").write_text("out of scope")
+    run = RunFolder(state / "runs" / "run-1")
+    run.create(
+        RunRequest(
+            run_id="run-1", packet="x", repository=str(repository), state=str(state), model="m",
+            gateway_url="http://127.0.0.1:1", kind="implement", allowed_files=("a.txt",),
+        )
+    )  # fmt: skip
+    run.finish({"status": "failed", "error_code": "runner_crashed"})
+    assert code_of(run) == "scope_exceeded"
+    assert code_of(run, "a.txt") is None

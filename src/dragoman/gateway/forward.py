@@ -14,7 +14,15 @@ from .bodies import read_body
 from .departure import Departure
 from .incoming import Incoming
 from .replies import Refusal, send_head, send_refusal
-from .transport import Outgoing, Timeouts, Transport, TransportError, socket_origin
+from .transport import (
+    Answer,
+    ConnectFailed,
+    Outgoing,
+    Timeouts,
+    Transport,
+    TransportError,
+    socket_origin,
+)
 
 HOLD_S = 10.0
 CONTROL_PREFIXES = ("/c/", "/api/", "/mcp/")
@@ -34,6 +42,7 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
+_ONLY_ASKING = frozenset({"GET", "HEAD"})
 _OURS = frozenset({b"host", b"content-length", b"accept-encoding", b"expect", b"content-encoding"})
 # Control streams events for as long as a page is open and blocks for the jobs it is asked to wait for.
 _TIMEOUTS = Timeouts(connect_s=2.0, first_byte_s=3600.0, idle_s=86_400.0)
@@ -94,20 +103,34 @@ class ControlDoor:
             incoming.headers.get(b"host"),
         )
         with Departure(receive) as departure:
-            if await self._wake():
-                await self._carry(request, incoming, send, departure)
-            else:
+            answer = await self._ask(request)
+            if answer is None:
                 departure.settle()
                 await send_refusal(send, incoming, _unavailable())
+            else:
+                await self._carry(answer, incoming, send, departure)
 
-    async def _carry(self, request: Outgoing, incoming: Incoming, send: Send, departure: Departure) -> None:
-        try:
-            answer = await self._transport.send(request, _TIMEOUTS)
-        except TransportError:
-            self._awake_until = 0.0
-            departure.settle()
-            await send_refusal(send, incoming, _unavailable())
-            return
+    async def _ask(self, request: Outgoing) -> Answer | None:
+        """Control's answer, or None when it does not come up.
+
+        Control leaves when it is idle, and may do so between our look and our request. What never reached it,
+        or only asks, is then sent to its successor; what may have been done is not done twice.
+        """
+        for attempt in (1, 2):
+            if not await self._wake():
+                return None
+            try:
+                return await self._transport.send(request, _TIMEOUTS)
+            except TransportError as error:
+                self._awake_until = 0.0
+                again = isinstance(error, ConnectFailed) or (
+                    request.method in _ONLY_ASKING and not error.began
+                )
+                if attempt == 2 or not again:
+                    return None
+        return None
+
+    async def _carry(self, answer: Answer, incoming: Incoming, send: Send, departure: Departure) -> None:
         try:
             headers = [(n, v) for n, v in answer.headers if n not in _HOP_BY_HOP and n != b"content-encoding"]
             await send_head(send, incoming, answer.status, headers)

@@ -8,12 +8,15 @@ workspace, each going on from the last: the word of every one counts.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from dragoman.errors import DragomanError, ExitCode
 from dragoman.jobs.folder import RunFolder
+from dragoman.jobs.packet import parse_packet
+from dragoman.jobs.scope import outside_scope, plan_scope
 from dragoman.process.locks import is_locked
+from dragoman.workspace import delta, open_workspace
 
 _SHOWN = 3
 
@@ -85,7 +88,7 @@ def _check_run(run: RunFolder, name: str, paths: Sequence[str]) -> None:
     if result.get("error_code") == "isolation_violation":
         said = str(result.get("error"))
         raise NotApplicable(f"{said}: nothing of {name} is applied", code="isolation_violation", hint=look)
-    outside = _names(_object(result, "scope"), "out_of_scope")
+    outside = _names(_object(result, "scope"), "out_of_scope") if "scope" in result else _strayed(run, name)
     asked_for = [path for path in outside if _is_wanted(path, paths)]
     if asked_for:
         raise NotApplicable(
@@ -97,6 +100,20 @@ def _check_run(run: RunFolder, name: str, paths: Sequence[str]) -> None:
         raise NotApplicable(
             said, code="limit_exceeded", hint=f"dragoman apply {name} --paths …, naming what shall be applied"
         )
+
+
+def _strayed(run: RunFolder, name: str) -> list[str]:
+    """What a run changed outside its scope, worked out here because it ended before it could be."""
+    try:
+        request = run.request()
+        packet = parse_packet(request.packet)
+        workspace = open_workspace(Path(request.state), name)
+    except DragomanError:
+        return []  # never got as far as a workspace
+    kind = request.kind or packet.role
+    patterns = (request.allowed_files or packet.allowed_files or ("**",)) if kind == "implement" else ()
+    allowed = plan_scope(patterns, workspace.path, workspace.prefix)
+    return list(outside_scope(delta(workspace).changes, allowed))
 
 
 def _is_wanted(path: str, paths: Sequence[str]) -> bool:
