@@ -152,9 +152,13 @@ def git(folder: Path, *words: str) -> None:
 
 @pytest.fixture
 def world(pytestconfig: pytest.Config) -> Iterator[World]:
-    # Not below /tmp, which is a private one inside: there a write would succeed, into nothing.
+    # Not below /tmp, which is a private one inside: there a write would succeed, into nothing. A checkout may
+    # be there itself.
     assert pytestconfig.cache is not None
-    top = Path(tempfile.mkdtemp(dir=pytestconfig.cache.mkdir("escapes"))).resolve()
+    place = pytestconfig.cache.mkdir("escapes").resolve()
+    if any(place.is_relative_to(Path(temporary).resolve()) for temporary in ("/tmp", "/var/tmp")):
+        place = Path.home()
+    top = Path(tempfile.mkdtemp(prefix=".dragoman-escapes-", dir=place)).resolve()
     user = top / "user"
     repository = user / "repo"
     (user / ".ssh").mkdir(parents=True)
