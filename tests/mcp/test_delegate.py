@@ -44,6 +44,14 @@ def test_auto_says_which_words_made_it_a_write(lead: Any) -> None:
     }
 
 
+def test_an_input_that_changes_nothing_is_named(lead: Any) -> None:
+    reply = lead.ask("claude_task", task="do: hang", mode="read", sensitive_file_policy="off")
+    assert reply["warnings"] == ["sensitive_file_policy changed nothing: secrets are always masked"]
+    assert "warnings" not in lead.ask(
+        "claude_task", task="do: hang", mode="read", job_id=reply["job"]["job_id"]
+    )
+
+
 def test_uncommitted_work_is_asked_about_and_nothing_is_started(lead: Any) -> None:
     (lead.repository / "a.txt").write_text("mine\n")
     reply = lead.ask("claude_task", task="do: success", mode="write")

@@ -58,6 +58,7 @@ async def claude_task(desk: Desk, caller: Caller, asked: TaskInput) -> Reply:
         return _ask_about_dirty(error, found)
     done = await asyncio.to_thread(desk.jobs.submit, request)
     reply = _submitted(found, done)
+    reply["warnings"] = _unheeded(asked)
     view = done.job
     if done.decision != "busy_existing" and asked.blocks:
         waited = asked.wait_timeout_sec if asked.wait_timeout_sec is not None else DEFAULT_WAIT_S
@@ -183,6 +184,23 @@ def _choose(desk: Desk, cwd: Path, asked: ResultInput) -> JobView:
     raise DragomanError(
         f"there is no {what} of this repository", code="job_not_found", http_status=404, hint="claude_task"
     )
+
+
+def _unheeded(asked: TaskInput) -> list[str]:
+    """Inputs of the seed that are taken and change nothing here: said, never passed over."""
+    given = {
+        "reviewed_run_id": asked.reviewed_run_id,
+        "reviewed_worktree_path": asked.reviewed_worktree_path,
+        "sensitive_file_policy": None
+        if asked.sensitive_file_policy == "default"
+        else asked.sensitive_file_policy,
+    }
+    why = {"sensitive_file_policy": "secrets are always masked"}
+    return [
+        f"{name} changed nothing: {why.get(name, 'there is no review gate to tell')}"
+        for name, value in given.items()
+        if value is not None
+    ]
 
 
 def _ask_about_dirty(error: DirtyRepository, found: ModeInference) -> Reply:
