@@ -69,6 +69,7 @@ def test_an_exchange_of_a_running_gateway_becomes_a_test_case(homestead: Any, tm
     assert "rehearsal" in homestead.dragoman("capture", "list").stdout
     assert "pieces" in homestead.dragoman("capture", "show", "last").stdout
 
+    file = tmp_path / f"{known[-1]}.json"
     content = json.loads(file.read_text())
     content["answer"]["body"] = content["answer"]["body"].replace("model", "mobel", 1)
     file.write_text(json.dumps(content))
