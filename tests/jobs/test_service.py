@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL
 from dragoman.config.paths import Home, resolve_home
 from dragoman.config.tokens import list_tokens, mint
 from dragoman.errors import DragomanError
+from dragoman.jobs.folder import EventLog
 from dragoman.jobs.reconcile import runner_of
 from dragoman.jobs.request import JobRequest
 from dragoman.jobs.service import JobNotFound, JobService
@@ -307,6 +308,31 @@ def test_c09_a_killed_runner_is_a_crashed_job_within_five_seconds(desk: Desk) ->
     assert not is_locked(desk.home.runs / job.run_id / "lock")
     assert desk.service.result(job.id)["error_code"] == "runner_crashed"
     assert desk.ask().job.status == "running"
+
+
+def test_c09_a_crashed_jobs_result_names_the_workspace_that_can_be_previewed(desk: Desk) -> None:
+    job = desk.working(desk.ask("do: hang").job.job_id)
+    log = EventLog(desk.service.folder(job.run_id), time.time)
+    log.emit("workspace", id=job.run_id, path="/w", base="b")
+    log.close()
+    runner = runner_of(job)
+    assert runner is not None
+    send_signal(runner, signal.SIGKILL)
+    desk.ended(job.id)
+    result = desk.service.result(job.id)
+    assert result["workspace"] == {"id": job.run_id, "path": "/w", "base": "b"}
+    assert result["next"] == f"dragoman apply {job.run_id} --preview"
+
+
+def test_d08_the_ledgers_count_stands_over_what_the_run_saw_of_it(desk: Desk) -> None:
+    job_id = desk.ended(desk.ask().job.job_id).job_id
+    folder = desk.service.folder(desk.row(job_id).run_id)
+    own = {"source": "client", "requests": None, "input_tokens": 1}
+    folder.finish((folder.result() or {}) | {"usage": own})
+    desk.service.usage_of = lambda run_id: {"total": {"requests": 3, "input_tokens": 70, "cost_usd": 1.0}}
+    found = desk.service.result(job_id)
+    assert found["usage"] == {"source": "gateway_ledger", "requests": 3, "input_tokens": 70}
+    assert found["gateway_usage"]["total"]["cost_usd"] == 1.0
 
 
 def test_c09_a_crash_is_seen_by_whoever_asks_first_with_nobody_watching(desk: Desk) -> None:

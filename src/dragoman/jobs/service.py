@@ -252,8 +252,15 @@ class JobService(Oversight):
             # The rows of its last calls are on disk so long after it ended.
             self.sleep(min(FLUSH_AFTER_S, max(0.0, (job.ended_at or 0.0) + FLUSH_AFTER_S - self.wall())))
             usage = self.usage_of(job.run_id)
-        found = result | {"job_id": job.id, "job_status": job.status}
-        return found if usage is None else found | {"gateway_usage": usage}
+        found: dict[str, Any] = result | {"job_id": job.id, "job_status": job.status}
+        if usage is None:
+            return found
+        # The run counted what was in the spool; rows taken in before it looked are in the ledger alone.
+        total = usage.get("total", {})
+        if total.get("requests") and (counted := found.get("usage")):
+            known = {name: total[name] for name in counted if name in total}
+            found["usage"] = counted | known | {"source": "gateway_ledger"}
+        return found | {"gateway_usage": usage}
 
     def cleanup(self, *, older_than_s: float, execute: bool = False, limit: int = 200) -> list[Removed]:
         """Remove what jobs left that ended long ago: row and run folder, never a workspace.

@@ -15,9 +15,9 @@ from .snapshot import copy_index, find_changed
 def standing(repository: Repository) -> str:
     """Name the state of the work tree: HEAD, index, and every file that differs from it or is new.
 
-    Files are told apart by kind, size and time, not read: it costs what `git status` does (0.15 s of a
-    processor at 30,000 files), however large the files are. A file that was written again with the same
-    content gives another name, never the other way round.
+    Files are told apart by kind, size and time, not read: it costs about what `git status` does, however
+    large the files are. A file that was written again with the same content gives another name, never the
+    other way round.
 
     Args:
         repository: only read; a git folder of our own in the temp dir does the comparing.
