@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -9,7 +10,7 @@ import platformdirs
 import pytest
 
 from dragoman.config import paths
-from dragoman.config.paths import HomeUnwritable, resolve_home
+from dragoman.config.paths import HomeUnwritable, resolve_home, unwritable
 
 
 def mode(path: Path) -> int:
@@ -128,3 +129,14 @@ def test_a_socket_folder_planted_in_the_temp_dir_is_refused(
     (tmp_path / f"dragoman-{os.geteuid()}").symlink_to(tmp_path / "theirs")
     with pytest.raises(HomeUnwritable, match="belongs to somebody else"):
         resolve_home({"DRAGOMAN_HOME": str(tmp_path / ("d" * 110))}).ensure()
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [(errno.ENOSPC, "free some disk"), (errno.EDQUOT, "free some disk"), (errno.EACCES, "make it yours")],
+)
+def test_a_full_disk_is_not_taken_for_missing_rights(code: int, advice: str) -> None:
+    told = unwritable(Path("/home/me/state"), OSError(code, os.strerror(code)))
+    assert told.hint is not None
+    assert told.hint.startswith(advice)
+    assert "DRAGOMAN_HOME" in told.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -145,9 +146,11 @@ class Home:
 
 def unwritable(path: Path, error: OSError) -> HomeUnwritable:
     """The error to raise when something of the home cannot be made or written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    needed = "free some disk" if full else "make it yours and writable"
     return HomeUnwritable(
         f"cannot write {path}: {error.strerror or error}",
-        hint=f"make it yours and writable, or set {HOME_VARIABLE} to a folder that is",
+        hint=f"{needed}, or set {HOME_VARIABLE} to a folder that is{' elsewhere' if full else ''}",
     )
 
 
