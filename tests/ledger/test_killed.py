@@ -112,9 +112,13 @@ class _Provider(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     lock = threading.Lock()
     answers = 0
+    hold = threading.Event()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
+        if self.path.endswith("/messages"):
+            self._stream_for_ever()
+            return
         with _Provider.lock:
             _Provider.answers += 1
             number = _Provider.answers
@@ -127,6 +131,23 @@ class _Provider(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+    def _stream_for_ever(self) -> None:
+        self.close_connection = True
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.end_headers()
+        message = {"id": "m", "type": "message", "role": "assistant", "model": "n", "content": []}
+        usage = {"input_tokens": 1000, "output_tokens": 1}
+        events = [
+            {"type": "message_start", "message": {**message, "usage": usage}},
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}},
+        ]
+        for event in events:
+            self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+        self.wfile.flush()
+        self.hold.wait(30)
 
     def log_message(self, format: str, *args: Any) -> None:
         return
@@ -142,6 +163,8 @@ class _Daemon:
             "[gateway]\nport = 0\n[providers.mock]\n"
             f'wires.chat = "http://127.0.0.1:{provider}/v1"\n[models.m]\nprovider = "mock"\n'
             "price = { input = 1.0, output = 1.0 }\n"
+            f'[providers.anth]\nwires.messages = "http://127.0.0.1:{provider}"\n'
+            '[models.n]\nprovider = "anth"\n'
         )
         env = {"HOME": str(root), "PATH": os.environ["PATH"], "DRAGOMAN_HOME": str(self.home), **more_env}
         self.process = subprocess.Popen(
@@ -172,6 +195,23 @@ class _Daemon:
             answer.read()
             assert answer.status == 200
         connection.close()
+
+    def begin_stream(self) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """An answer that goes on and on, and what it comes by."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        body = {
+            "model": "n",
+            "max_tokens": 9,
+            "stream": True,
+            "messages": [{"role": "user", "content": "hi"}],
+        }
+        connection.request(
+            "POST",
+            "/v1/messages",
+            json.dumps(body),
+            {"authorization": f"Bearer {self.data}", "content-type": "application/json"},
+        )
+        return connection, connection.getresponse()
 
     def usage(self) -> dict[str, Any]:
         secret = (self.home / "state" / "control.token").read_text().strip()
@@ -275,6 +315,34 @@ def test_a_gateway_that_is_killed_loses_the_last_second_at_most_and_a_clean_stop
     daemon.ask(50)
     daemon.stop()  # at once: what waits is written by a gateway that ends in order
     assert len(written()) == 100
+
+
+def test_a_gateway_that_is_killed_leaves_a_row_of_every_call_it_was_answering(daemon: _Daemon) -> None:
+    """Claude Code's own wire says what the prompt cost at the beginning, so that is known of a cut stream."""
+    _Provider.hold.clear()
+    try:
+        streams = [daemon.begin_stream() for _ in range(5)]
+        for _, answer in streams:
+            assert b"message_start" in answer.readline()
+        daemon.ask(3)
+        time.sleep(1.2)  # what is older than a second must not be lost
+        gateway = daemon.child("gateway")
+        os.kill(gateway, signal.SIGKILL)
+        daemon.child("gateway", other_than=gateway)
+    finally:
+        _Provider.hold.set()
+    for connection, answer in streams:
+        answer.close()
+        connection.close()
+    deadline = time.monotonic() + 20
+    while (found := daemon.usage())["total"]["requests"] < 8 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    total = found["total"]
+    assert (total["requests"], total["failed"], total["unreported"]) == (8, 5, 0)
+    chat = sum(range(_Provider.answers - 2, _Provider.answers + 1))
+    assert total["input_tokens"] == chat + 5 * 1000
+    assert daemon.usage()["total"] == total
+    assert list((daemon.home / "state" / "spool").glob("*.open")) == []
 
 
 @pytest.mark.postgres

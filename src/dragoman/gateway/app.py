@@ -30,6 +30,7 @@ from .forward import ControlDoor, is_control_path
 from .incoming import WIRE_PATHS, Incoming, read_head
 from .keys import KeyStates
 from .metrics import CONTENT_TYPE, Metrics
+from .open_calls import OpenCalls
 from .outgoing import upstream_origin
 from .pulse import SILENCE_S
 from .quota_headers import QuotaHeaders
@@ -103,6 +104,7 @@ class Gateway:
         self._spans = spans
         self._transport = transport
         self._spool = spool
+        self._open_calls = OpenCalls(spool.folder, clock=clock, wall=wall)
         self._find_token = find_token
         self._door = door
         self._embedded_url = embedded_url
@@ -168,6 +170,7 @@ class Gateway:
         if self._spans is not None:
             self._spans.close()
         self._spool.close()
+        self._open_calls.close()
         await self._captures.aclose()
         await self._transport.aclose()
 
@@ -265,7 +268,8 @@ class Gateway:
             )
             record = partial(self._record, incoming)
             recording = self._captures.begin(talk, self._means, record)
-            await (recording or Exchange(self._means, talk, record)).run()
+            with self._open_calls.held(talk):
+                await (recording or Exchange(self._means, talk, record)).run()
 
     def _record(self, incoming: Incoming, row: UsageRow) -> None:
         self._spool.append(row)

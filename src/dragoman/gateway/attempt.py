@@ -204,6 +204,7 @@ class Attempt:
             commit=lambda: self._commit(answer),
             failure_of=self._failure_of,
         )
+        self._talk.leg = leg
         try:
             await pump.run()
         except asyncio.CancelledError:
@@ -331,6 +332,7 @@ class Attempt:
         talk.own_s += talk.clock() - at
 
     def _note(self, leg: Leg) -> None:
+        self._talk.leg = None
         self._talk.usage = leg.usage or self._talk.usage
         self._talk.said += leg.said
 

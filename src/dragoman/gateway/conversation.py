@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from dragoman.wire import translate
 from dragoman.wire.errors import Failure
@@ -17,6 +17,10 @@ from .asgi import Send
 from .departure import Departure
 from .incoming import Incoming
 from .pulse import SILENCE_S
+from .spool import UsageRow
+
+if TYPE_CHECKING:
+    from .legs import Leg
 
 
 class Flow(Protocol):
@@ -47,6 +51,8 @@ class Conversation:
         finished_at: monotonic seconds when the answer was complete.
         own_s: time that was our own work.
         shims: what was changed on purpose for the last attempt.
+        leg: what carries the answer while it streams.
+        so_far: the usage row as it would be if this process died now.
     """
 
     incoming: Incoming
@@ -70,6 +76,8 @@ class Conversation:
     own_s: float = 0.0
     shims: tuple[str, ...] = ()
     failure: Failure | None = None
+    leg: Leg | None = None
+    so_far: Callable[[], UsageRow] | None = None
     clock: Callable[[], float] = time.monotonic
 
     @property

@@ -51,6 +51,8 @@ _CODEX_EVENTS: frozenset[FailureCode] = frozenset(
     {"context", "auth", "permission", "not_found", "upstream", "timeout", "truncated"}
 )
 _MAX_ASKED = 6
+GATEWAY_DIED = "gateway_died"
+"""The failure of a call whose gateway was killed; the ledger alone knows of it."""
 # For a guess at what a request may use of its budget: on the safe side of what models count.
 _BYTES_PER_TOKEN = 4
 _LONG_ANSWER_TOKENS = 16_000
@@ -123,6 +125,7 @@ class Exchange:
             ClientLeft: it hung up; the row is written all the same.
         """
         outcome: Outcome = "failed"
+        self._talk.so_far = self._so_far
         try:
             outcome = await self._answer()
         except asyncio.CancelledError:
@@ -369,46 +372,64 @@ class Exchange:
         return self._means.tariffs.price_of(self._route, self._talk.incoming.at, usage.input_tokens)
 
     def _write_row(self, outcome: Outcome) -> None:
+        incoming = self._talk.incoming
+        usage, source = self._usage(outcome)
+        price, why = self._price(usage)
+        if incoming.token is not None:
+            spent = usage or self._unsettled(outcome)
+            self._means.budgets.spend(incoming.token, spent, price, request=incoming.id)
+        self._record(self._row(outcome, usage, source, price, why))
+
+    def _so_far(self) -> UsageRow:
+        """The row of a call whose gateway is killed now; see `open_calls`."""
+        talk = self._talk
+        usage = (talk.leg.usage_so_far() if talk.leg is not None else None) or talk.usage
+        price, why = self._price(usage)
+        row = self._row("failed", usage, "reported" if usage is not None else "none", price, why)
+        return msgspec.structs.replace(row, failure=GATEWAY_DIED)
+
+    def _row(
+        self,
+        outcome: Outcome,
+        usage: Usage | None,
+        source: UsageSource,
+        price: PerMillion | None,
+        why: PriceSource,
+    ) -> UsageRow:
         talk, incoming, route = self._talk, self._talk.incoming, self._route
         now = talk.finished_at or talk.clock()
-        usage, source = self._usage(outcome)
         token = incoming.token
-        price, why = self._price(usage)
-        if token is not None:
-            self._means.budgets.spend(token, usage or self._unsettled(outcome), price, request=incoming.id)
-        self._record(
-            UsageRow(
-                id=incoming.id,
-                at=round(incoming.at, 3),
-                client=incoming.client_agent,
-                session=incoming.session,
-                turn=incoming.turn,
-                token=token.id[:16] if token is not None else "",
-                run=token.run if token is not None else None,
-                client_wire=talk.wire,
-                upstream_wire=route.wire if route is not None else None,
-                model=talk.model[:200],
-                provider=route.provider if route is not None else "",
-                upstream_model=route.upstream_model if route is not None else "",
-                key=self._key,
-                stream=talk.stream,
-                input_tokens=usage.input_tokens if usage is not None else 0,
-                cache_read_tokens=usage.cache_read_tokens if usage is not None else 0,
-                cache_write_tokens=usage.cache_write_tokens if usage is not None else 0,
-                output_tokens=usage.output_tokens if usage is not None else 0,
-                reasoning_tokens=usage.reasoning_tokens if usage is not None else 0,
-                usage_source=source,
-                cost_usd=None if usage is None or price is None else round(cost_usd(usage, price), 9),
-                price_source=why,
-                status=incoming.status,
-                outcome=outcome,
-                failure=talk.failure.code if talk.failure is not None else None,
-                ttfb_ms=_ms(talk.first_byte_at - incoming.started) if talk.first_byte_at else None,
-                total_ms=_ms(now - incoming.started),
-                gateway_ms=_ms(talk.own_s),
-                retries=max(self._asked - 1, 0),
-                shims=talk.shims,
-            )
+        return UsageRow(
+            id=incoming.id,
+            at=round(incoming.at, 3),
+            client=incoming.client_agent,
+            session=incoming.session,
+            turn=incoming.turn,
+            token=token.id[:16] if token is not None else "",
+            run=token.run if token is not None else None,
+            client_wire=talk.wire,
+            upstream_wire=route.wire if route is not None else None,
+            model=talk.model[:200],
+            provider=route.provider if route is not None else "",
+            upstream_model=route.upstream_model if route is not None else "",
+            key=self._key,
+            stream=talk.stream,
+            input_tokens=usage.input_tokens if usage is not None else 0,
+            cache_read_tokens=usage.cache_read_tokens if usage is not None else 0,
+            cache_write_tokens=usage.cache_write_tokens if usage is not None else 0,
+            output_tokens=usage.output_tokens if usage is not None else 0,
+            reasoning_tokens=usage.reasoning_tokens if usage is not None else 0,
+            usage_source=source,
+            cost_usd=None if usage is None or price is None else round(cost_usd(usage, price), 9),
+            price_source=why,
+            status=incoming.status,
+            outcome=outcome,
+            failure=talk.failure.code if talk.failure is not None else None,
+            ttfb_ms=_ms(talk.first_byte_at - incoming.started) if talk.first_byte_at else None,
+            total_ms=_ms(now - incoming.started),
+            gateway_ms=_ms(talk.own_s),
+            retries=max(self._asked - 1, 0),
+            shims=talk.shims,
         )
 
 

@@ -67,6 +67,10 @@ class Leg(Protocol):
         """The client is gone: note what the upstream has counted so far, if it has said."""
         ...
 
+    def usage_so_far(self) -> Usage | None:
+        """What the upstream has counted so far, if it has said; asking changes nothing."""
+        ...
+
 
 class _Meter:
     """Reads events as they pass."""
@@ -123,6 +127,9 @@ class Translation(_Meter):
 
     def fail(self, failure: Failure) -> bytes:
         return self._encoder.fail(failure)
+
+    def usage_so_far(self) -> Usage | None:
+        return self.usage or self._decoder.usage_so_far
 
     def leave(self) -> None:
         if not self.finished:
@@ -217,6 +224,9 @@ class PassThrough(_Meter):
                 case "other":
                     break
         return data[:sound] + self.fail(found)
+
+    def usage_so_far(self) -> Usage | None:
+        return self._meter.usage_so_far
 
     def leave(self) -> None:
         if not self.finished:

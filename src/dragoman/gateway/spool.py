@@ -145,7 +145,7 @@ class Spool:
         new_id: Callable[[], str] = lambda: secrets.token_hex(4),
     ) -> None:
         self.lost = 0
-        self._folder = folder
+        self.folder = folder
         self._wall = wall
         self._new_id = new_id
         self._encode = msgspec.json.Encoder().encode
@@ -221,9 +221,9 @@ class Spool:
 
     def _file(self) -> int:
         if self._fd is None:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             name = f"{int(self._wall() * 1000)}-{os.getpid()}-{self._new_id()}"
-            unnamed, file = self._folder / f"{name}.new", self._folder / f"{name}.jsonl"
+            unnamed, file = self.folder / f"{name}.new", self.folder / f"{name}.jsonl"
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
             fd = os.open(unnamed, flags, 0o600)
             try:

@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from dragoman.gateway.open_calls import read_sheet
 from dragoman.gateway.spool import LostRows, UsageRow
 from dragoman.ledger.reading import read_lines
 from dragoman.ledger.tables import FILES, LOST, ROWS, prepare
@@ -88,6 +89,9 @@ class Intake:
             self.prepare()
             rows = lost = 0
             gone: list[str] = []
+            # Asked first: the rows that gateways wrote before they died are then surely read before the
+            # sheets of what they left open, and a call's own row wins.
+            dead = _sheets_of_the_dead(self._spool)
             for file in _spool_files(self._spool):
                 try:
                     fd = os.open(file, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -105,7 +109,21 @@ class Intake:
                     os.close(fd)
             if gone:
                 self._forget(gone)
+            for sheet in dead:
+                rows += self._take_sheet(sheet)
             return Taken(rows, len(gone), lost)
+
+    def _take_sheet(self, sheet: Path) -> int:
+        """Calls that ended with their gateway: what was known of them half a second before."""
+        try:
+            found = read_sheet(sheet.read_bytes())
+        except FileNotFoundError:
+            return 0  # another has taken it in
+        if found:
+            with self._database.write() as connection:
+                self._add(connection, found, ())
+        sheet.unlink(missing_ok=True)
+        return len(found)
 
     def _take_file(self, name: str, fd: int) -> Taken:
         size = os.fstat(fd).st_size
@@ -218,6 +236,22 @@ def _spool_files(folder: Path) -> list[Path]:
         finally:
             os.close(fd)
     return sorted(folder.glob("*.jsonl"))
+
+
+def _sheets_of_the_dead(folder: Path) -> list[Path]:
+    """Sheets of open calls (see `dragoman.gateway.open_calls`) whose gateway is gone."""
+    found: list[Path] = []
+    for sheet in folder.glob("*.open"):
+        try:
+            fd = os.open(sheet, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue
+        try:
+            if _let_go(fd):
+                found.append(sheet)
+        finally:
+            os.close(fd)
+    return found
 
 
 def _let_go(fd: int) -> bool:

@@ -9,7 +9,7 @@ import msgspec
 from dragoman.wire.blocks import BlockQueue
 from dragoman.wire.dialect import Dialect
 from dragoman.wire.errors import Failure, failure
-from dragoman.wire.events import Event
+from dragoman.wire.events import Event, Usage
 from dragoman.wire.loose_json import mend_json
 from dragoman.wire.sse import FrameTooLarge, SseReader, is_done
 from dragoman.wire.tools import ToolTable
@@ -42,6 +42,11 @@ class FrameLoop(Generic[FrameT]):
         self._id_seed = id_seed
         self._reader = SseReader()
         self._queue = BlockQueue(recall)
+
+    @property
+    def usage_so_far(self) -> Usage | None:
+        """What was counted until now; a wire that says it before the end says so here."""
+        return None
 
     def feed(self, data: bytes) -> list[Event]:
         if self.finished:

@@ -62,6 +62,11 @@ class UsageMeter:
                 self._decoder = responses.Decoder(dialect=dialect, tools=tools)
 
     @property
+    def usage_so_far(self) -> Usage | None:
+        """What the upstream has counted until now, in the middle of its answer too."""
+        return self.usage or self._decoder.usage_so_far
+
+    @property
     def finished(self) -> bool:
         """Whether the answer is over, well or not."""
         return self._decoder.finished

@@ -29,7 +29,7 @@ from dragoman.wire.decode_error import decode_error
 from dragoman.wire.dialect import Dialect, Limits
 from dragoman.wire.encode_error import encode_error
 from dragoman.wire.errors import Failure
-from dragoman.wire.events import Event
+from dragoman.wire.events import Event, Usage
 from dragoman.wire.messages import decode_request as messages_decode_request
 from dragoman.wire.messages import decode_stream as messages_decode_stream
 from dragoman.wire.messages import encode_request as messages_encode_request
@@ -113,6 +113,11 @@ class StreamDecoder(Protocol):
 
     finished: bool
     """True once a terminal event was given out; what follows is ignored."""
+
+    @property
+    def usage_so_far(self) -> Usage | None:
+        """What the upstream has counted so far; only Messages says so before the end."""
+        ...
 
     def feed(self, data: bytes) -> list[Event]:
         """The events that `data` completes."""

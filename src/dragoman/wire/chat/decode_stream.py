@@ -149,6 +149,11 @@ class Decoder:
                 queue.delta(live, whole[1:-1])
         return True
 
+    @property
+    def usage_so_far(self) -> Usage | None:
+        """What was counted until now: Chat says it at the end."""
+        return self._usage
+
     def eof(self) -> list[Event]:
         if self.finished:
             return []

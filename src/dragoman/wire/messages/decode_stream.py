@@ -272,20 +272,24 @@ class Decoder(FrameLoop[_Event]):
         self._queue.events.append(Finish(reason, word, self._stop_sequence))
         self.finished = True
 
-    def _emit_usage(self) -> None:
+    @property
+    def usage_so_far(self) -> Usage | None:
+        """What was counted until now: the prompt from the start on, the answer at its end."""
         if not self._has_usage:
-            return
+            return None
         usage = self._usage
         read = usage.cache_read_input_tokens or 0
         written = usage.cache_creation_input_tokens or 0
-        self._queue.events.append(
-            Usage(
-                input_tokens=(usage.input_tokens or 0) + read + written,
-                output_tokens=usage.output_tokens or 0,
-                cache_read_tokens=read,
-                cache_write_tokens=written,
-            )
+        return Usage(
+            input_tokens=(usage.input_tokens or 0) + read + written,
+            output_tokens=usage.output_tokens or 0,
+            cache_read_tokens=read,
+            cache_write_tokens=written,
         )
+
+    def _emit_usage(self) -> None:
+        if (usage := self.usage_so_far) is not None:
+            self._queue.events.append(usage)
 
     def _fail(self, found: Failure) -> None:
         self._emit_usage()
