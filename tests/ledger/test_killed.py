@@ -101,8 +101,8 @@ def test_whoever_takes_rows_in_may_be_killed_at_any_moment(database, spool, row,
     assert ids == [f"req-{number:06d}" for number in range(written)]
     assert written > 500
     assert kills == 40
-    # A note of a file that is gone is all a kill may leave behind, and only a few times.
-    assert noted <= kills
+    # Notes of files that are gone are all a kill may leave behind: of those that one look had finished.
+    assert noted <= 3 * kills
     assert list(spool.iterdir()) == []
 
 
